@@ -1,0 +1,46 @@
+package broker
+
+import "sync/atomic"
+
+// Batch is a run of messages of one channel, in order. It is immutable and shared by all
+// subscriptions that are owed the same run; so are its encodings.
+type Batch struct {
+	Messages []*Message
+	Last     Position // of the last durable message or gap in it; zero if it has none
+
+	from, to uint64 // log indices
+	durable  bool   // live messages are left out
+	full     bool   // it ended because it was large enough
+	wires    [MaxFormats]atomic.Pointer[[]byte]
+}
+
+// A batch ends after this much, so that one write stays small and a slow reader's share too.
+const (
+	maxBatchBytes    = 64 << 10
+	maxBatchMessages = 512
+)
+
+// Wire returns the encoding of b in the given format, made by encode at the first call and shared
+// by all later ones. A batch of one message shares the message's own.
+func (b *Batch) Wire(format int, encode func([]*Message) []byte) []byte {
+	return memo(&b.wires[format], func() []byte { return encode(b.Messages) })
+}
+
+func newBatch(ms []*Message) *Batch {
+	b := &Batch{Messages: ms}
+	for _, m := range ms {
+		if p := m.After(); !p.IsZero() {
+			b.Last = p
+		}
+	}
+	return b
+}
+
+// After is the position that a subscription stands at once it has m; zero if m does not move it: a
+// live message, or a gap whose end is not known.
+func (m *Message) After() Position {
+	if m.Gap != nil {
+		return m.Gap.To
+	}
+	return m.Position
+}
