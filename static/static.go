@@ -1,0 +1,105 @@
+// Package static holds what Sluice serves to browsers from inside its binary.
+//
+//   - Nothing is built, minified or fetched: the embedded files are the served files, and they use
+//     no resource of any other origin.
+//   - Only the files listed in assets are served. There is no directory and no file system behind
+//     the handler, so there is no path to climb out of.
+//   - The Content-Security-Policy forbids inline script and style and every foreign origin, so a
+//     payload that reaches the page can't become code.
+//   - Every answer names its version (ETag) and is asked for again (no-cache): a browser never runs
+//     an old script against a new node.
+package static
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"net/http"
+	"slices"
+	"time"
+)
+
+//go:embed index.html demo.css demo.js demo-feed.js demo-list.js demo-meter.js demo-chart.js demo-publish.js favicon.svg
+var files embed.FS
+
+// contentSecurityPolicy lets the page load its own scripts, styles and images and connect to its own
+// origin, and nothing else. 'self' covers the WebSocket as well (CSP Level 3 §6.7.2.8).
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// assets is every path that exists. The content types are written down since mime.TypeByExtension
+// answers by what the machine has in /etc/mime.types.
+var assets = [...]struct{ path, file, contentType string }{
+	{"/", "index.html", "text/html; charset=utf-8"},
+	{"/demo.css", "demo.css", "text/css; charset=utf-8"},
+	{"/demo.js", "demo.js", "text/javascript; charset=utf-8"},
+	{"/demo-feed.js", "demo-feed.js", "text/javascript; charset=utf-8"},
+	{"/demo-list.js", "demo-list.js", "text/javascript; charset=utf-8"},
+	{"/demo-meter.js", "demo-meter.js", "text/javascript; charset=utf-8"},
+	{"/demo-chart.js", "demo-chart.js", "text/javascript; charset=utf-8"},
+	{"/demo-publish.js", "demo-publish.js", "text/javascript; charset=utf-8"},
+	{"/favicon.svg", "favicon.svg", "image/svg+xml"},
+}
+
+// Paths returns the paths that Handler serves, sorted, for a router that would rather register
+// each of them than give its catch-all away.
+func Paths() []string {
+	paths := make([]string, 0, len(assets))
+	for _, a := range assets {
+		paths = append(paths, a.path)
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// Handler serves the demo page at / and its files beside it, to GET and HEAD. Any other path is
+// answered with 404, any other method with 405. It matches the exact request path, decoded once;
+// mount it elsewhere with http.StripPrefix.
+func Handler() http.Handler {
+	h := make(handler, len(assets))
+	for _, a := range assets {
+		body, err := files.ReadFile(a.file)
+		if err != nil {
+			panic("static: " + err.Error()) // the list and the embed directive disagree: a mistake at build time
+		}
+		sum := sha256.Sum256(body)
+		h[a.path] = document{body: body, contentType: a.contentType, etag: `"` + hex.EncodeToString(sum[:8]) + `"`}
+	}
+	return h
+}
+
+// document is one file, ready to be served.
+type document struct {
+	body        []byte
+	contentType string
+	etag        string
+}
+
+// handler maps request paths to documents. It is never written to once it serves.
+type handler map[string]document
+
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Content-Security-Policy", contentSecurityPolicy)
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+
+	d, ok := h[r.URL.Path]
+	if !ok {
+		http.Error(w, "no such file", http.StatusNotFound)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		header.Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+	header.Set("Content-Type", d.contentType)
+	header.Set("Cache-Control", "no-cache")
+	header.Set("ETag", d.etag)
+	// The zero time leaves Last-Modified out: the build has no honest date, and the ETag is exact.
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(d.body))
+}
