@@ -1,0 +1,18 @@
+package transport
+
+import "net/http"
+
+// Access is the one place where it is asked who may do what: once per request or handshake, before
+// a session exists. An error is answered with the code forbidden (403) and its text.
+// Implementations are called concurrently and must not keep the request.
+type Access interface {
+	Authorize(r *http.Request) (Grant, error)
+}
+
+// Grant is what one caller may do; a session keeps its grant as long as it lives and asks it again
+// for every channel. A nil error lets the caller in; any other is answered with forbidden and its text.
+// Methods are called concurrently.
+type Grant interface {
+	Subscribe(channel string) error
+	Publish(channel string) error
+}

@@ -1,0 +1,310 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"sluice/broker"
+)
+
+// command is what a client of sluice.v1.json sends (docs/protocol.md).
+type command struct {
+	Type     string          `json:"type"`
+	Ref      json.RawMessage `json:"ref"`
+	Channel  string          `json:"channel"`
+	Channels []string        `json:"channels"`
+	Since    string          `json:"since"`
+	Resume   string          `json:"resume"`
+	message                  // publish
+}
+
+// commandQueue makes the commands of a session that have to wait, in order: at most one goroutine,
+// and only while there are any.
+type commandQueue struct {
+	refused int // over the rate; owned by the reading side
+
+	mu      sync.Mutex
+	waiting []command
+	bytes   int
+	running bool
+}
+
+// maxQueued bounds what a session's publishes that wait for the backend may hold.
+const maxQueued = 1 << 20
+
+// command decodes and does one command. It must not block: the socket's reader calls it.
+func (h wsHandler) command(data []byte) {
+	var c command
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	err := d.Decode(&c)
+	if err == nil {
+		if _, extra := d.Token(); extra != io.EOF {
+			err = fmt.Errorf("something follows the command")
+		}
+	}
+	if err != nil {
+		h.reply(nil, problem(BadRequest, "not a command: "+plain(err)))
+		return
+	}
+	if len(c.Ref) > 64 || len(c.Ref) > 0 && c.Ref[0] != '"' && c.Ref[0] != '-' && (c.Ref[0] < '0' || c.Ref[0] > '9') {
+		h.reply(nil, problem(BadRequest, "ref is a string or a number of at most 64 characters"))
+		return
+	}
+	if !h.ws.queue.add(c, len(data)) {
+		h.reply(c.Ref, problem(RateLimited, "too many commands wait for their answers"))
+		return
+	}
+	if h.ws.queue.begin() {
+		go h.runCommands()
+	}
+}
+
+func (q *commandQueue) add(c command, size int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.bytes+size > maxQueued {
+		return false
+	}
+	c.size = size
+	q.bytes += size
+	q.waiting = append(q.waiting, c)
+	return true
+}
+
+// begin reports whether the caller has to start the goroutine.
+func (q *commandQueue) begin() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	start := !q.running && len(q.waiting) > 0
+	q.running = q.running || start
+	return start
+}
+
+func (q *commandQueue) next() (c command, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.running, q.waiting = false, nil
+		return c, false
+	}
+	c = q.waiting[0]
+	q.waiting = q.waiting[1:]
+	q.bytes -= c.size
+	return c, true
+}
+
+func (h wsHandler) runCommands() {
+	for {
+		c, ok := h.ws.queue.next()
+		if !ok {
+			return
+		}
+		switch c.Type {
+		case "subscribe":
+			h.subscribe(c)
+		case "unsubscribe":
+			h.unsubscribe(c)
+		case "publish":
+			h.publish(c)
+		case "ping":
+			h.ping(c)
+		default:
+			h.reply(c.Ref, problem(BadRequest, fmt.Sprintf("unknown type %.40q; there are subscribe, unsubscribe, publish and ping", c.Type)))
+		}
+	}
+}
+
+// reply refuses a command. Any goroutine may call it.
+func (h wsHandler) reply(ref json.RawMessage, p *Problem) {
+	h.writer.post(func() { h.send(h.format.refuse(nil, ref, p)) })
+}
+
+// names returns the channels that c is about.
+func (c *command) names() ([]string, error) {
+	names := c.Channels
+	if c.Channel != "" {
+		names = append([]string{c.Channel}, names...)
+	}
+	if len(names) == 0 {
+		return nil, problem(BadRequest, "channel or channels is missing")
+	}
+	for _, n := range names {
+		if err := broker.CheckChannel(n); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// reply is a subscribe command on its way: it is answered when all its channels have their places.
+type reply struct {
+	ref     json.RawMessage
+	waiting int
+	joinedB []byte // the channels that have theirs, as JSON
+	failed  bool
+}
+
+func (h wsHandler) subscribe(c command) {
+	names, err := c.names()
+	var since []broker.Position
+	switch {
+	case err != nil:
+	case c.Since != "" && (c.Resume != "" || len(names) > 1):
+		err = problem(BadRequest, "since goes with one channel, resume with any number; not both")
+	case c.Since != "":
+		var p broker.Position
+		p, err = broker.ParsePosition(c.Since)
+		since = []broker.Position{p}
+	default:
+		since, err = resume(c.Resume, names)
+	}
+	for i := 0; i < len(names) && err == nil; i++ {
+		if gerr := h.grant.Subscribe(names[i]); gerr != nil {
+			err = problem(Forbidden, gerr.Error())
+		}
+	}
+	if err != nil {
+		h.reply(c.Ref, problemOf(err))
+		return
+	}
+	h.writer.post(func() { h.writer.subscribe(h.session, c.Ref, names, since) })
+}
+
+// subscribe joins the channels that s does not have yet. The answer goes out when all are there.
+func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, since []broker.Position) {
+	if s.state == closed || s.ending {
+		return
+	}
+	add := make([]int, 0, len(names))
+	for i, n := range names {
+		if s.feed(n) == nil && !allowed(n, names[:i]) {
+			add = append(add, i)
+		}
+	}
+	if len(s.feeds)+len(add) > w.server.config.MaxChannels {
+		s.send(s.format.refuse(nil, ref, problem(TooManyChannels, fmt.Sprintf("it would be %d channels on this connection, at most %d", len(s.feeds)+len(add), w.server.config.MaxChannels))))
+		return
+	}
+	r := &reply{ref: ref, waiting: len(add)}
+	for i, n := range names {
+		if f := s.feed(n); f != nil && !allowed(n, names[:i]) {
+			r.add(n, f.Position())
+		}
+	}
+	for _, i := range add {
+		w.join(s, names[i], since[i]).reply = r
+	}
+	if len(add) == 0 {
+		s.send(r.frame())
+		return
+	}
+	if s.wait == 0 {
+		s.wait = w.server.now() + w.server.config.JoinTimeout.Milliseconds()
+	}
+	w.schedule(s)
+}
+
+func (r *reply) add(channel string, p broker.Position) {
+	if len(r.joinedB) > 0 {
+		r.joinedB = append(r.joinedB, ',')
+	}
+	r.joinedB = appendString(append(r.joinedB, `{"channel":`...), channel)
+	if !p.IsZero() {
+		r.joinedB = append(p.Append(append(r.joinedB, `,"position":"`...)), '"')
+	}
+	r.joinedB = append(r.joinedB, '}')
+}
+
+func (r *reply) frame() []byte {
+	b := appendRef([]byte(`{"type":"reply"`), r.ref)
+	b = append(append(append(b, `,"channels":[`...), r.joinedB...), "]}"...)
+	return appendText(nil, b)
+}
+
+// joined notes that one more channel has its place. The session's writer calls it, while composing.
+func (r *reply) joined(f *feed) {
+	r.add(f.Channel(), f.Position())
+	if r.waiting--; r.waiting == 0 && !r.failed {
+		f.session.wait = 0
+		f.session.out = append(f.session.out, r.frame()...)
+	}
+}
+
+// fail answers a subscribe with an error, once.
+func (r *reply) fail(s *session, p *Problem) {
+	if !r.failed {
+		r.failed = true
+		s.send(s.format.refuse(nil, r.ref, p))
+	}
+}
+
+// feed returns the session's feed of a channel, or nil.
+func (s *session) feed(channel string) *feed {
+	for _, f := range s.feeds {
+		if f.Channel() == channel {
+			return f
+		}
+	}
+	return nil
+}
+
+func (h wsHandler) unsubscribe(c command) {
+	names, err := c.names()
+	if err != nil {
+		h.reply(c.Ref, problemOf(err))
+		return
+	}
+	h.writer.post(func() {
+		if h.state == closed {
+			return
+		}
+		for _, n := range names {
+			if f := h.feed(n); f != nil {
+				if f.reply != nil {
+					f.reply.fail(h.session, problem(BadRequest, "unsubscribed before it was joined"))
+				}
+				h.writer.leave(f)
+			}
+		}
+		h.send(appendText(nil, append(appendRef([]byte(`{"type":"reply"`), c.Ref), '}')))
+	})
+}
+
+// publish is done while the session's later commands wait, so that its messages keep their order.
+func (h wsHandler) publish(c command) {
+	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.config.PublishWait)
+	defer cancel()
+	c.message.Channel = c.Channel
+	r, p := h.server.publish(ctx, h.grant, &c.message)
+	if p != nil {
+		h.reply(c.Ref, p)
+		return
+	}
+	b := appendRef([]byte(`{"type":"reply"`), c.Ref)
+	if !r.Position.IsZero() {
+		b = append(r.Position.Append(append(b, `,"position":"`...)), '"')
+	}
+	b = strconv.AppendBool(append(b, `,"duplicate":`...), r.Duplicate)
+	h.writer.post(func() { h.send(appendText(nil, append(b, '}'))) })
+}
+
+func (h wsHandler) ping(c command) {
+	h.writer.post(func() {
+		if h.state == closed {
+			return
+		}
+		b := appendRef([]byte(`{"type":"reply"`), c.Ref)
+		b = strconv.AppendInt(append(b, `,"time":`...), time.Now().UnixMilli(), 10)
+		if t := h.token(); len(t) > 0 {
+			b = append(append(append(b, `,"token":"`...), t...), '"')
+		}
+		h.send(appendText(nil, append(b, '}')))
+	})
+}

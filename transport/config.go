@@ -1,0 +1,76 @@
+package transport
+
+import (
+	"errors"
+	"time"
+)
+
+// Config is what a Server is made with. DefaultConfig gives every default; New refuses nonsense.
+type Config struct {
+	Access  Access   // who may listen and publish; required
+	Origins []string // pages that may connect: exact origins such as https://app.example, or "*"; empty: same origin only
+	Demo    bool     // serve the demo page at /
+
+	Heartbeat    time.Duration // the longest silence that a client sees
+	Retry        time.Duration // SSE retry and reconnect delays are drawn from [Retry, 2×Retry)
+	Coalesce     time.Duration // under load, the longest that a message waits to share a write; 0 never waits
+	Writers      int           // writer goroutines; 0 is one a core
+	WriteTimeout time.Duration // a socket that took nothing for this long while something was owed is closed
+	MaxLag       time.Duration // a session whose oldest owed byte is older than this is closed; bounds trickling readers
+	UnsentLimit  int           // bytes that the kernel may hold unsent per connection (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel
+	SendBuffer   int           // bytes of kernel send buffer per connection (SO_SNDBUF); 0 leaves it to the kernel
+
+	MaxSessions   int           // connections at once
+	MaxChannels   int           // channels per connection
+	MaxMessage    int           // bytes of a payload
+	MaxBatch      int           // messages in one POST /publish
+	MaxCommand    int           // bytes of a WebSocket message from a client
+	CommandRate   float64       // commands a second per connection
+	CommandBurst  int           // commands at once per connection
+	HeaderTimeout time.Duration // to read a request's head, TLS handshake included
+	BodyTimeout   time.Duration // to read a request's body
+	MaxHeader     int           // bytes of a request's head
+	JoinTimeout   time.Duration // how long a new session waits for the backend before it is sent away
+	PublishWait   time.Duration // how long a publish may take before it is answered with 503
+	DrainTime     time.Duration // over which a stopping node spreads the closing of its sessions
+
+	History func(channel string) (messages int, age time.Duration) // limits of a channel's history; nil: the defaults
+}
+
+// DefaultConfig returns the defaults, without Access.
+func DefaultConfig() Config {
+	return Config{
+		Heartbeat:     10 * time.Second,
+		Retry:         2 * time.Second,
+		Coalesce:      time.Millisecond,
+		WriteTimeout:  20 * time.Second,
+		MaxLag:        time.Minute,
+		UnsentLimit:   16 << 10,
+		MaxSessions:   100_000,
+		MaxChannels:   64,
+		MaxMessage:    1 << 20,
+		MaxBatch:      1000,
+		MaxCommand:    64 << 10,
+		CommandRate:   50,
+		CommandBurst:  100,
+		HeaderTimeout: 5 * time.Second,
+		BodyTimeout:   30 * time.Second,
+		MaxHeader:     16 << 10,
+		JoinTimeout:   10 * time.Second,
+		PublishWait:   2 * time.Second,
+		DrainTime:     5 * time.Second,
+	}
+}
+
+// check returns an error that names the first field that can't work.
+func (c *Config) check() error {
+	switch {
+	case c.Access == nil:
+		return errors.New("transport: Config.Access is nil: say who may listen and publish")
+	case c.Heartbeat < 100*time.Millisecond:
+		return errors.New("transport: Config.Heartbeat is under 100ms")
+	case c.MaxSessions < 1, c.MaxChannels < 1, c.MaxMessage < 1, c.MaxBatch < 1, c.MaxCommand < 1:
+		return errors.New("transport: a Config.Max… is under 1")
+	}
+	return nil
+}

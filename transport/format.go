@@ -1,0 +1,119 @@
+package transport
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"sluice/broker"
+)
+
+// format is a wire format: how messages and what the server has to say look to one kind of client.
+// All methods are called by the session's writer. Those with a dst append to it.
+type format interface {
+	// shared returns the encoding of the batch if it is the same for all sessions of this format
+	// that listen to the channel, else nil: then single makes this session's own.
+	shared(s *session, f *feed, b *broker.Batch) []byte
+	single(dst []byte, s *session, f *feed, b *broker.Batch) []byte
+
+	welcome(s *session) []byte
+	heartbeat(dst []byte, s *session) []byte
+	unavailable(dst []byte) []byte
+	refuse(dst []byte, ref json.RawMessage, p *Problem) []byte
+	reconnect(dst []byte, delay time.Duration) []byte
+	close(dst []byte, code uint16, reason string) []byte
+}
+
+// Slots for encodings that messages and batches remember, one per format (broker.MaxFormats).
+const (
+	slotSSE = iota
+	slotSSEJSON
+	slotWS
+	slotWSJSON
+)
+
+// appendEnvelope appends the JSON envelope of m, or of the gap that it is (docs/protocol.md).
+func appendEnvelope(dst []byte, m *broker.Message) []byte {
+	if m.Gap != nil {
+		return append(appendGap(append(dst, `{"type":"gap",`...), m), '}')
+	}
+	dst = append(dst, `{"type":"message","channel":`...)
+	dst = appendString(dst, m.Channel)
+	if m.Durable() {
+		dst = append(dst, `,"position":"`...)
+		dst = append(m.Position.Append(dst), '"')
+	}
+	if m.Event != "" {
+		dst = appendString(append(dst, `,"event":`...), m.Event)
+	}
+	if m.Key != "" {
+		dst = appendString(append(dst, `,"key":`...), m.Key)
+	}
+	if !m.Time.IsZero() {
+		dst = strconv.AppendInt(append(dst, `,"time":`...), m.Time.UnixMilli(), 10)
+	}
+	if m.Text() {
+		dst = appendString(append(dst, `,"data":`...), m.Data)
+	} else {
+		dst = append(dst, `,"data64":"`...)
+		dst = append(base64.StdEncoding.AppendEncode(dst, m.Data), '"')
+	}
+	return append(dst, '}')
+}
+
+// appendGap appends the members of a gap, without braces.
+func appendGap(dst []byte, m *broker.Message) []byte {
+	dst = appendString(append(dst, `"channel":`...), m.Channel)
+	if !m.Gap.From.IsZero() {
+		dst = append(m.Gap.From.Append(append(dst, `,"from":"`...)), '"')
+	}
+	if !m.Gap.To.IsZero() {
+		dst = append(m.Gap.To.Append(append(dst, `,"to":"`...)), '"')
+	}
+	return appendString(append(dst, `,"reason":`...), string(m.Gap.Reason))
+}
+
+// appendString appends s as a JSON string (RFC 8259 §7). s is valid UTF-8.
+func appendString[T string | []byte](dst []byte, s T) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	from := 0
+	for i := range len(s) {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, s[from:i]...)
+		from = i + 1
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		case '\r':
+			dst = append(dst, '\\', 'r')
+		case '\t':
+			dst = append(dst, '\\', 't')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+	}
+	dst = append(dst, s[from:]...)
+	return append(dst, '"')
+}
+
+// appendWelcome appends the members of a welcome, without braces.
+func appendWelcome(dst []byte, s *session) []byte {
+	dst = appendString(append(dst, `"session":`...), s.name())
+	dst = append(dst, `,"heartbeat":`...)
+	dst = strconv.AppendFloat(dst, s.server.config.Heartbeat.Seconds(), 'f', -1, 64)
+	dst = append(dst, `,"channels":[`...)
+	for i, f := range s.feeds {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, f.Channel())
+	}
+	return append(dst, ']')
+}

@@ -1,0 +1,140 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/broker"
+)
+
+// sse is text/event-stream (WHATWG HTML §9.2.5) with bare payloads, or with envelopes as data.
+type sse struct{ envelope bool }
+
+func (e sse) slot() int {
+	if e.envelope {
+		return slotSSEJSON
+	}
+	return slotSSE
+}
+
+// shared: on a stream with one channel the id depends on nothing but the message.
+func (e sse) shared(s *session, f *feed, b *broker.Batch) []byte {
+	if len(s.feeds) != 1 {
+		return nil
+	}
+	return b.Wire(e.slot(), func(ms []*broker.Message) []byte {
+		var dst []byte
+		for _, m := range ms {
+			dst = append(dst, e.body(m)...)
+			if at := m.After(); !at.IsZero() {
+				dst = appendID(dst, broker.Place{Channel: m.Channel, Position: at})
+			}
+			dst = append(dst, '\n')
+		}
+		return dst
+	})
+}
+
+// single: with several channels the id names the places in all of them.
+func (e sse) single(dst []byte, s *session, f *feed, b *broker.Batch) []byte {
+	for _, m := range b.Messages {
+		dst = append(dst, e.body(m)...)
+		if at := m.After(); !at.IsZero() {
+			dst = appendID(dst, s.places(f, at)...)
+		}
+		dst = append(dst, '\n')
+	}
+	return dst
+}
+
+func appendID(dst []byte, places ...broker.Place) []byte {
+	dst = append(dst, "id: "...)
+	dst = broker.AppendToken(dst, places...)
+	return append(dst, '\n')
+}
+
+// body is the event of m without its id and its final blank line; all sessions share it.
+func (e sse) body(m *broker.Message) []byte {
+	return m.Wire(e.slot(), func(m *broker.Message) []byte {
+		dst := make([]byte, 0, len(m.Data)+len(m.Event)+64)
+		if m.Gap != nil {
+			dst = append(dst, "event: gap\ndata: {"...)
+			return append(appendGap(dst, m), "}\n"...)
+		}
+		if m.Event != "" && !broker.Reserved(m.Event) && !strings.ContainsAny(m.Event, "\r\n\x00") {
+			dst = append(dst, "event: "...)
+			dst = append(append(dst, m.Event...), '\n')
+		}
+		switch {
+		case e.envelope:
+			dst = append(dst, "data: "...)
+			return append(appendEnvelope(dst, m), '\n')
+		case !m.Text(), bytes.IndexByte(m.Data, 0) >= 0: // Firefox drops NUL from data
+			dst = append(dst, "data: data:application/octet-stream;base64,"...)
+			return append(base64.StdEncoding.AppendEncode(dst, m.Data), '\n')
+		}
+		return appendData(dst, m.Data)
+	})
+}
+
+// appendData splits data at CR LF, CR and LF, each of which would end the field: a bare CR in a
+// payload must not become a field of its own. The client joins the lines with LF.
+func appendData(dst, data []byte) []byte {
+	for {
+		dst = append(dst, "data: "...)
+		i := bytes.IndexAny(data, "\r\n")
+		if i < 0 {
+			return append(append(dst, data...), '\n')
+		}
+		dst = append(append(dst, data[:i]...), '\n')
+		if data[i] == '\r' && i+1 < len(data) && data[i+1] == '\n' {
+			i++
+		}
+		data = data[i+1:]
+	}
+}
+
+func (sse) welcome(s *session) []byte {
+	dst := []byte("event: welcome\n")
+	if t := s.token(); len(t) > 0 {
+		dst = append(append(append(dst, "id: "...), t...), '\n')
+	}
+	dst = appendRetry(dst, s.server.retry())
+	dst = append(dst, "data: {"...)
+	return append(appendWelcome(dst, s), "}\n\n"...)
+}
+
+func appendRetry(dst []byte, d time.Duration) []byte {
+	dst = strconv.AppendInt(append(dst, "retry: "...), d.Milliseconds(), 10)
+	return append(dst, '\n')
+}
+
+// heartbeat is a comment of one line: a blank line would make some clients emit an empty message.
+func (sse) heartbeat(dst []byte, s *session) []byte {
+	if !s.visible {
+		return append(dst, ":\n"...)
+	}
+	dst = append(dst, "event: heartbeat\ndata: {\"time\":"...)
+	dst = strconv.AppendInt(dst, time.Now().UnixMilli(), 10)
+	return append(dst, "}\n\n"...)
+}
+
+func (sse) unavailable(dst []byte) []byte {
+	return append(dst, "event: unavailable\nretry: 3000\ndata: {\"code\":\"unavailable\",\"detail\":\"the channels could not be joined in time; the stream ends and may be opened again\"}\n\n"...)
+}
+
+func (sse) reconnect(dst []byte, delay time.Duration) []byte {
+	dst = appendRetry(append(dst, "event: reconnect\n"...), delay)
+	dst = strconv.AppendInt(append(dst, "data: {\"delay\":"...), delay.Milliseconds(), 10)
+	return append(dst, "}\n\n"...)
+}
+
+// refuse has nothing to answer: SSE clients send no commands on the stream.
+func (sse) refuse(dst []byte, _ json.RawMessage, _ *Problem) []byte { return dst }
+
+// close needs no bytes: the stream ends.
+func (sse) close(dst []byte, _ uint16, _ string) []byte { return dst }

@@ -1,0 +1,129 @@
+package transport
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/broker"
+	"sluice/transport/wsframe"
+)
+
+var pingFrame = wsframe.AppendFrame(nil, wsframe.OpPing, nil)
+
+// wsPlain is WebSocket without a subprotocol: each frame is a payload, as publishers gave it.
+type wsPlain struct{}
+
+func (wsPlain) shared(s *session, _ *feed, b *broker.Batch) []byte {
+	if s.gaps {
+		return nil
+	}
+	return b.Wire(slotWS, func(ms []*broker.Message) []byte {
+		var dst []byte
+		for _, m := range ms {
+			dst = appendPlain(dst, m)
+		}
+		return dst
+	})
+}
+
+func (wsPlain) single(dst []byte, s *session, _ *feed, b *broker.Batch) []byte {
+	for _, m := range b.Messages {
+		if m.Gap != nil && s.gaps {
+			dst = appendText(dst, appendEnvelope(nil, m))
+		} else {
+			dst = appendPlain(dst, m)
+		}
+	}
+	return dst
+}
+
+func appendPlain(dst []byte, m *broker.Message) []byte {
+	if m.Gap != nil {
+		return dst
+	}
+	op := byte(wsframe.OpText)
+	if !m.Text() {
+		op = wsframe.OpBinary // not UTF-8 in a text frame makes browsers drop the connection
+	}
+	return wsframe.AppendFrame(dst, op, m.Data)
+}
+
+func appendText(dst, text []byte) []byte { return wsframe.AppendFrame(dst, wsframe.OpText, text) }
+
+func (wsPlain) welcome(*session) []byte { return nil }
+
+// heartbeat is a ping unless one has just been asked for.
+func (wsPlain) heartbeat(dst []byte, _ *session) []byte {
+	if len(dst) > 0 {
+		return dst
+	}
+	return append(dst, pingFrame...)
+}
+
+func (wsPlain) unavailable(dst []byte) []byte                { return dst }
+func (wsPlain) reconnect(dst []byte, _ time.Duration) []byte { return dst }
+
+// refuse can't be told to a plain client; the close code has to do.
+func (wsPlain) refuse(dst []byte, _ json.RawMessage, _ *Problem) []byte { return dst }
+
+func (wsPlain) close(dst []byte, code uint16, reason string) []byte {
+	return wsframe.AppendClose(dst, code, reason)
+}
+
+// wsJSON is the subprotocol sluice.v1.json: envelopes, and answers to commands.
+type wsJSON struct{ wsPlain }
+
+const subprotocolJSON = "sluice.v1.json"
+
+func (wsJSON) shared(_ *session, _ *feed, b *broker.Batch) []byte {
+	return b.Wire(slotWSJSON, func(ms []*broker.Message) []byte {
+		var dst []byte
+		for _, m := range ms {
+			dst = append(dst, m.Wire(slotWSJSON, func(m *broker.Message) []byte {
+				return appendText(nil, appendEnvelope(make([]byte, 0, len(m.Data)+128), m))
+			})...)
+		}
+		return dst
+	})
+}
+
+func (wsJSON) single(dst []byte, _ *session, _ *feed, _ *broker.Batch) []byte { return dst }
+
+func (wsJSON) welcome(s *session) []byte {
+	b := appendWelcome([]byte(`{"type":"welcome",`), s)
+	if t := s.token(); len(t) > 0 {
+		b = append(append(append(b, `,"token":"`...), t...), '"')
+	}
+	return appendText(nil, append(b, '}'))
+}
+
+func (wsJSON) heartbeat(dst []byte, _ *session) []byte {
+	b := strconv.AppendInt([]byte(`{"type":"heartbeat","time":`), time.Now().UnixMilli(), 10)
+	return appendText(dst, append(b, '}'))
+}
+
+func (wsJSON) unavailable(dst []byte) []byte {
+	return appendText(dst, []byte(`{"type":"error","code":"unavailable","detail":"the channels could not be joined in time; connect again later"}`))
+}
+
+func (wsJSON) reconnect(dst []byte, delay time.Duration) []byte {
+	b := strconv.AppendInt([]byte(`{"type":"reconnect","delay":`), delay.Milliseconds(), 10)
+	return appendText(dst, append(b, '}'))
+}
+
+func (wsJSON) refuse(dst []byte, ref json.RawMessage, p *Problem) []byte {
+	b := appendRef([]byte(`{"type":"error"`), ref)
+	b = appendString(append(b, `,"code":`...), string(p.Code))
+	b = appendString(append(b, `,"detail":`...), strings.ToValidUTF8(p.Detail, "\uFFFD"))
+	return appendText(dst, append(b, '}'))
+}
+
+// appendRef appends the client's reference as it came: a JSON string or number.
+func appendRef(dst []byte, ref json.RawMessage) []byte {
+	if ref == nil {
+		return dst
+	}
+	return append(append(dst, `,"ref":`...), ref...)
+}

@@ -1,0 +1,50 @@
+package transport
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// probeTime is how long a probe through the backend may take before the node counts as not ready.
+const probeTime = time.Second
+
+// serveHealth answers GET /healthz: the process lives and answers.
+func (s *Server) serveHealth(c echo.Context) error {
+	c.Response().Header().Set("Cache-Control", "no-store")
+	return c.String(http.StatusOK, "ok\n")
+}
+
+// ready is the answer of GET /readyz.
+type ready struct {
+	Ready    bool    `json:"ready"`
+	Why      string  `json:"why,omitempty"`
+	ProbeMS  float64 `json:"probe_ms"`
+	Sessions int64   `json:"sessions"`
+	Channels int     `json:"channels"`
+}
+
+// serveReady answers GET /readyz: 200 if a message published to the backend comes back within a
+// second, 503 and why if not. A node that can't deliver says so.
+func (s *Server) serveReady(c echo.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), probeTime)
+	defer cancel()
+	begin := time.Now()
+	err := s.broker.Probe(ctx)
+	r := ready{Ready: true, Sessions: s.sessions.Load(), Channels: s.broker.Channels()}
+	r.ProbeMS = float64(time.Since(begin).Microseconds()) / 1000
+	switch {
+	case s.draining.Load():
+		r.Ready, r.Why = false, "draining"
+	case err != nil:
+		s.log.Warn("not ready", "err", err)
+		r.Ready, r.Why = false, "a message published to the backend did not come back within "+probeTime.String()
+	}
+	c.Response().Header().Set("Cache-Control", "no-store")
+	if !r.Ready {
+		return c.JSON(http.StatusServiceUnavailable, r)
+	}
+	return c.JSON(http.StatusOK, r)
+}

@@ -1,0 +1,52 @@
+package transport
+
+import (
+	"io"
+	"sync"
+	"time"
+)
+
+// link is the socket under a session. Its writer calls write and close; what a link has to say it
+// posts back to the writer: wrote when it can take more, gone when the peer went away.
+type link interface {
+	// write takes as much of b as the socket has room for, without blocking. If busy is true the
+	// link calls session.wrote when it can take more. b is not kept.
+	write(b []byte) (n int, busy bool, err error)
+	// finish ends the output once all of it is written (FIN); the peer may still send.
+	finish()
+	// close gives the socket up. It may be called more than once.
+	close()
+}
+
+// streamLink writes where only a blocking Write exists: TLS, HTTP/2 streams, and systems without
+// epoll. A goroutine exists only while something is being written.
+type streamLink struct {
+	session *session
+	dst     io.Writer
+	flush   func() error            // nil: dst does not buffer
+	timeout func(t time.Time) error // sets the deadline of one write
+	end     func()                  // closes what is under dst
+	active  sync.WaitGroup          // the write under way
+	once    sync.Once
+}
+
+func (l *streamLink) write(b []byte) (int, bool, error) {
+	own := append([]byte(nil), b...)
+	l.active.Add(1)
+	go func() {
+		defer l.active.Done()
+		_ = l.timeout(time.Now().Add(l.session.server.config.WriteTimeout))
+		_, err := l.dst.Write(own)
+		if err == nil && l.flush != nil {
+			err = l.flush()
+		}
+		l.session.wrote(err)
+	}()
+	return len(b), true, nil
+}
+
+// finish closes at once: TLS and HTTP/2 tell the end of the stream themselves.
+func (l *streamLink) finish() { l.close() }
+
+// close may find a write under way; closing the connection ends it.
+func (l *streamLink) close() { l.once.Do(l.end) }

@@ -1,0 +1,117 @@
+package transport
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"sluice/broker"
+)
+
+// Code is the stable name of an error, the same in problem answers and in WebSocket errors.
+type Code string
+
+// The codes; docs/protocol.md says what each means.
+const (
+	BadRequest       Code = "bad_request"
+	BadChannel       Code = "bad_channel"
+	BadMessage       Code = "bad_message"
+	BadToken         Code = "bad_token"
+	TooManyChannels  Code = "too_many_channels"
+	Forbidden        Code = "forbidden"
+	OriginForbidden  Code = "origin_forbidden"
+	NotFound         Code = "not_found"
+	MethodNotAllowed Code = "method_not_allowed"
+	TooLarge         Code = "too_large"
+	UnsupportedMedia Code = "unsupported_media_type"
+	UpgradeRequired  Code = "upgrade_required"
+	RateLimited      Code = "rate_limited"
+	Internal         Code = "internal"
+	Unavailable      Code = "unavailable"
+	AtCapacity       Code = "at_capacity"
+	Draining         Code = "draining"
+)
+
+// codes is the one table from codes to HTTP status and titles (RFC 9457 §3.1.3).
+var codes = map[Code]struct {
+	status int
+	title  string
+}{
+	BadRequest:       {400, "The request can't be understood"},
+	BadChannel:       {400, "Bad channel name"},
+	BadMessage:       {400, "The message can't be delivered as given"},
+	BadToken:         {400, "Bad resume token or position"},
+	TooManyChannels:  {400, "Too many channels on one connection"},
+	Forbidden:        {403, "No rule lets you"},
+	OriginForbidden:  {403, "This origin is not on the list"},
+	NotFound:         {404, "No such endpoint"},
+	MethodNotAllowed: {405, "Method not allowed"},
+	TooLarge:         {413, "Too large"},
+	UnsupportedMedia: {415, "Unsupported media type"},
+	UpgradeRequired:  {426, "A WebSocket handshake is required"},
+	RateLimited:      {429, "Too many requests"},
+	Internal:         {500, "Internal error"},
+	Unavailable:      {503, "The backend is not available"},
+	AtCapacity:       {503, "This node is full"},
+	Draining:         {503, "This node is shutting down"},
+}
+
+// Problem is an error as its receiver sees it (RFC 9457): a code, and a sentence that says what was
+// wrong and what to do. It never has internals in it.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Code   Code   `json:"code"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Error makes a Problem an error.
+func (p *Problem) Error() string { return string(p.Code) + ": " + p.Detail }
+
+func problem(c Code, detail string) *Problem {
+	row := codes[c]
+	return &Problem{Type: "about:blank", Title: row.title, Status: row.status, Code: c, Detail: detail}
+}
+
+// problemOf turns any error into what its receiver may see.
+func problemOf(err error) *Problem {
+	var p *Problem
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, broker.ErrChannel):
+		return problem(BadChannel, err.Error())
+	case errors.Is(err, broker.ErrMessage):
+		return problem(BadMessage, err.Error())
+	case errors.Is(err, broker.ErrToken), errors.Is(err, broker.ErrPosition):
+		return problem(BadToken, err.Error())
+	case errors.Is(err, broker.ErrTooLarge):
+		return problem(TooLarge, err.Error())
+	case errors.As(err, &tooLarge):
+		return problem(TooLarge, "the body has more than "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes")
+	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return problem(Unavailable, "not acknowledged in time; it is safe to publish again with the same id")
+	}
+	return problem(Internal, "")
+}
+
+// write sends p as application/problem+json.
+func (p *Problem) write(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+		h.Set("Retry-After", "1")
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		body = nil
+	}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(body, '\n'))
+}

@@ -1,0 +1,296 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/broker"
+)
+
+// message is a message as JSON publishers write it.
+type message struct {
+	Channel     string          `json:"-"` // the owner's own field, next to others
+	Data        json.RawMessage `json:"data"`
+	Data64      []byte          `json:"data64"`
+	Event       string          `json:"event"`
+	Key         string          `json:"key"`
+	ID          string          `json:"id"`
+	Live        bool            `json:"live"`
+	Traceparent string          `json:"traceparent"`
+	size        int
+}
+
+// published is what a publisher is answered.
+type published struct {
+	Channel   string  `json:"channel"`
+	Position  string  `json:"position,omitempty"`
+	Duplicate bool    `json:"duplicate"`
+	Error     *failed `json:"error,omitempty"`
+}
+
+type failed struct {
+	Code   Code   `json:"code"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// payload returns the bytes to publish: the text of a JSON string, the JSON of any other value, or
+// what data64 decodes to.
+func (m *message) payload() ([]byte, error) {
+	switch {
+	case m.Data != nil && m.Data64 != nil:
+		return nil, problem(BadRequest, "data and data64 are both there; give one")
+	case m.Data64 != nil:
+		return m.Data64, nil
+	case m.Data == nil:
+		return nil, problem(BadRequest, "data is missing; an empty message has data \"\"")
+	case m.Data[0] != '"':
+		return m.Data, nil
+	}
+	var s string
+	if err := json.Unmarshal(m.Data, &s); err != nil {
+		return nil, problem(BadRequest, "data is not JSON")
+	}
+	return []byte(s), nil
+}
+
+// traceparent is version 00 of https://www.w3.org/TR/trace-context-1/#traceparent-header.
+var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// publish is where all messages of all clients come through.
+func (s *Server) publish(ctx context.Context, g Grant, m *message) (broker.Receipt, *Problem) {
+	if err := broker.CheckChannel(m.Channel); err != nil {
+		return broker.Receipt{}, problemOf(err)
+	}
+	if err := g.Publish(m.Channel); err != nil {
+		return broker.Receipt{}, problem(Forbidden, err.Error())
+	}
+	data, err := m.payload()
+	if err != nil {
+		return broker.Receipt{}, problemOf(err)
+	}
+	bm := &broker.Message{Channel: m.Channel, Event: m.Event, Key: m.Key, Data: data}
+	if traceparent.MatchString(m.Traceparent) { // W3C: what can't be parsed is ignored
+		bm.Trace = m.Traceparent
+	}
+	r, err := s.broker.Publish(ctx, bm, broker.PublishOptions{ID: m.ID, Live: m.Live})
+	if err != nil {
+		p := problemOf(err)
+		if p.Code == Unavailable || p.Code == Internal {
+			s.log.Warn("publish failed", "err", err)
+		}
+		return r, p
+	}
+	return r, nil
+}
+
+// servePublishRaw answers POST /publish/{channel}: the body is the payload.
+func (s *Server) servePublishRaw(c echo.Context) error {
+	r := c.Request()
+	grant, body, err := s.readPublish(c, s.config.MaxMessage)
+	if err != nil {
+		return err
+	}
+	channel, err := url.PathUnescape(c.Param("*")) // echo leaves it as it came where it matched the raw path
+	if err != nil {
+		return problem(BadChannel, "the channel in the path is not URL-encoded")
+	}
+	q := r.URL.Query()
+	pick := func(query, header string) string {
+		if v := q.Get(query); v != "" {
+			return v
+		}
+		return r.Header.Get(header)
+	}
+	m := &message{
+		Channel: channel, Data64: body, Event: pick("event", "Sluice-Event"), Key: pick("key", "Sluice-Key"),
+		ID: pick("id", "Idempotency-Key"), Traceparent: r.Header.Get("Traceparent"),
+	}
+	switch live := pick("live", "Sluice-Live"); live {
+	case "", "0", "false":
+	case "1", "true":
+		m.Live = true
+	default:
+		return problem(BadRequest, "live is true or false")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.config.PublishWait)
+	defer cancel()
+	receipt, p := s.publish(ctx, grant, m)
+	if p != nil {
+		return p
+	}
+	return answer(c, m.Channel, receipt)
+}
+
+// answer writes the result of one publish; by hand, since this is the publishers' hot path.
+func answer(c echo.Context, channel string, r broker.Receipt) error {
+	b := appendString(append(make([]byte, 0, 128), `{"channel":`...), channel)
+	if !r.Position.IsZero() {
+		b = append(r.Position.Append(append(b, `,"position":"`...)), '"')
+	}
+	b = strconv.AppendBool(append(b, `,"duplicate":`...), r.Duplicate)
+	h := c.Response().Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	_, err := c.Response().Write(append(b, "}\n"...))
+	return err
+}
+
+// readPublish reads the body of a publish within its limits.
+func (s *Server) readPublish(c echo.Context, limit int) (Grant, []byte, error) {
+	r := c.Request()
+	if s.draining.Load() {
+		return nil, nil, problem(Draining, "publish to another node")
+	}
+	grant, err := s.config.Access.Authorize(r)
+	if err != nil {
+		return nil, nil, problem(Forbidden, err.Error())
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, nil, problem(UnsupportedMedia, "send the body without Content-Encoding")
+	}
+	if r.ContentLength > int64(limit) {
+		return nil, nil, problem(TooLarge, "the body has more than "+strconv.Itoa(limit)+" bytes")
+	}
+	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Now().Add(s.config.BodyTimeout))
+	r.Body = http.MaxBytesReader(c.Response(), r.Body, int64(limit))
+	var body []byte
+	if r.ContentLength >= 0 {
+		body = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(r.Body, body)
+	} else {
+		body, err = io.ReadAll(r.Body)
+	}
+	if err != nil {
+		if p := problemOf(err); p.Code == TooLarge {
+			return nil, nil, p
+		}
+		return nil, nil, problem(BadRequest, "the body could not be read to its end")
+	}
+	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{})
+	return grant, body, nil
+}
+
+// servePublish answers POST /publish: one message or an array, as JSON.
+func (s *Server) servePublish(c echo.Context) error {
+	if t, _, err := mime.ParseMediaType(c.Request().Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return problem(UnsupportedMedia, "Content-Type must be application/json; POST /publish/{channel} takes anything")
+	}
+	// A payload can double in JSON and grow by a third in base64; an array has room for some of the largest.
+	grant, body, err := s.readPublish(c, 4*s.config.MaxMessage+64<<10)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), s.config.PublishWait)
+	defer cancel()
+	if body = bytes.TrimLeft(body, " \t\r\n"); len(body) == 0 || body[0] != '[' {
+		m, err := decodeMessage(body, c.Request())
+		if err != nil {
+			return err
+		}
+		r, p := s.publish(ctx, grant, m)
+		if p != nil {
+			return p
+		}
+		return answer(c, m.Channel, r)
+	}
+	var all []json.RawMessage
+	if err := json.Unmarshal(body, &all); err != nil {
+		return problem(BadRequest, "not JSON: "+plain(err))
+	}
+	if len(all) > s.config.MaxBatch {
+		return problem(TooLarge, strconv.Itoa(len(all))+" messages, at most "+strconv.Itoa(s.config.MaxBatch))
+	}
+	results, ok := s.publishAll(ctx, grant, all, c.Request())
+	status := http.StatusOK
+	if !ok {
+		status = http.StatusMultiStatus
+	}
+	c.Response().Header().Set("Cache-Control", "no-store")
+	return c.JSON(status, map[string]any{"results": results})
+}
+
+// publishAll publishes in order per channel; channels go side by side, since each waits for the backend.
+func (s *Server) publishAll(ctx context.Context, g Grant, all []json.RawMessage, r *http.Request) ([]published, bool) {
+	results := make([]published, len(all))
+	lanes := map[string][]func(){}
+	var order []string
+	for i, raw := range all {
+		m, err := decodeMessage(raw, r)
+		if err != nil {
+			results[i].fail(problemOf(err))
+			continue
+		}
+		if lanes[m.Channel] == nil {
+			order = append(order, m.Channel)
+		}
+		lanes[m.Channel] = append(lanes[m.Channel], func() {
+			results[i].Channel = m.Channel
+			receipt, p := s.publish(ctx, g, m)
+			if p != nil {
+				results[i].fail(p)
+				return
+			}
+			results[i].Position, results[i].Duplicate = receipt.Position.String(), receipt.Duplicate
+		})
+	}
+	s.side(len(order), func(i int) {
+		for _, publish := range lanes[order[i]] {
+			publish()
+		}
+	})
+	ok := true
+	for i := range results {
+		ok = ok && results[i].Error == nil
+	}
+	return results, ok
+}
+
+func (p *published) fail(why *Problem) {
+	p.Error = &failed{Code: why.Code, Status: why.Status, Detail: why.Detail}
+}
+
+// decodeMessage reads one message. Unknown fields are refused: a typing error would lose something.
+func decodeMessage(raw []byte, r *http.Request) (*message, error) {
+	var in struct {
+		Channel string `json:"channel"`
+		message
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&in); err != nil {
+		return nil, problem(BadRequest, "not a message: "+plain(err))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, problem(BadRequest, "something follows the message")
+	}
+	in.message.Channel = in.Channel
+	if in.Traceparent == "" {
+		in.Traceparent = r.Header.Get("Traceparent")
+	}
+	return &in.message, nil
+}
+
+// plain makes an error of encoding/json fit for strangers: no Go types in it.
+func plain(err error) string {
+	var t *json.UnmarshalTypeError
+	if errors.As(err, &t) {
+		return "the field " + strconv.Quote(t.Field) + " has the wrong type, a " + t.Value
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it ends too early"
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}

@@ -1,0 +1,90 @@
+package transport
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"sluice/broker"
+)
+
+// listenRequest is what a GET /sse or GET /ws asks for.
+type listenRequest struct {
+	channels []string
+	since    []broker.Position // one per channel; zero: from now on
+	badToken error             // the resume token can't be used
+	rejected *Problem          // WebSocket: why the session ends as soon as it has begun
+	query    url.Values
+	grant    Grant
+}
+
+// parseListen reads the query of r and asks whether the caller may listen. An error is a *Problem
+// or one that problemOf knows.
+func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, problem(BadRequest, "the query string is not URL-encoded")
+	}
+	for name := range q {
+		if !allowed(name, params) {
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are channel, resume and %v", name, params))
+		}
+	}
+	l := &listenRequest{query: q}
+	for _, c := range q["channel"] {
+		if err := broker.CheckChannel(c); err != nil {
+			return nil, err
+		}
+		if !allowed(c, l.channels) { // twice is once
+			l.channels = append(l.channels, c)
+		}
+	}
+	if len(l.channels) > s.config.MaxChannels {
+		return nil, problem(TooManyChannels, fmt.Sprintf("%d channels, at most %d", len(l.channels), s.config.MaxChannels))
+	}
+	if l.grant, err = s.config.Access.Authorize(r); err != nil {
+		return nil, problem(Forbidden, err.Error())
+	}
+	for _, c := range l.channels {
+		if err := l.grant.Subscribe(c); err != nil {
+			return nil, problem(Forbidden, err.Error())
+		}
+	}
+	token := r.Header.Get("Last-Event-ID")
+	if token == "" {
+		token = q.Get("resume")
+	}
+	l.since, l.badToken = resume(token, l.channels)
+	return l, nil
+}
+
+func allowed(name string, list []string) bool {
+	for _, x := range list {
+		if x == name {
+			return true
+		}
+	}
+	return false
+}
+
+// resume finds the channels' positions in a token. Channels that it does not know start now; if it
+// knows none of them it is for something else, and is not used.
+func resume(token string, channels []string) ([]broker.Position, error) {
+	since := make([]broker.Position, len(channels))
+	if token == "" {
+		return since, nil
+	}
+	t, err := broker.ParseToken(token)
+	if err != nil {
+		return since, err
+	}
+	known := false
+	for i, c := range channels {
+		since[i] = t.Of(c)
+		known = known || !since[i].IsZero()
+	}
+	if !known && len(channels) > 0 {
+		return since, fmt.Errorf("%w for any of these channels", broker.ErrToken)
+	}
+	return since, nil
+}

@@ -1,0 +1,267 @@
+// Package transport carries messages between a broker and its clients: Server-Sent Events,
+// WebSocket and the publish API, on one HTTP server (docs/protocol.md).
+//
+// What it promises:
+//   - Both transports serve the same sessions: same order, same resume tokens, same limits.
+//   - A session that reads slowly costs nobody else anything: it is owed what is behind its cursors,
+//     and at most one write of 64 KiB is held for it.
+//   - All that is ready for a session leaves in one write. After quiet a message leaves at once;
+//     under load it waits at most Config.Coalesce for others.
+//   - An idle session has no goroutine, no timer and no buffer (plain TCP on Linux).
+//   - A server that stops tells its clients when to come back, and sends what it owes first.
+package transport
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/broker"
+	"sluice/middleware"
+	"sluice/static"
+)
+
+// Server serves the clients of one node.
+type Server struct {
+	broker  *broker.Broker
+	config  Config
+	log     *slog.Logger
+	handler http.Handler
+	poller  *poller
+	writers []*writer
+	started time.Time
+
+	ctx      context.Context // ends when the sessions are to be given up
+	stop     context.CancelFunc
+	running  sync.WaitGroup // writers, poller, readers
+	draining atomic.Bool
+	sessions atomic.Int64 // admitted and not ended
+	next     atomic.Uint32
+	ends     [closeReasons]atomic.Int64
+}
+
+// New returns a server for b. It starts nothing but opens the poller; call Serve, once.
+func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if c.Writers <= 0 {
+		c.Writers = runtime.GOMAXPROCS(0)
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{broker: b, config: c, log: log, started: time.Now()}
+	var err error
+	if s.poller, err = newPoller(); err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	}
+	for range c.Writers {
+		s.writers = append(s.writers, newWriter(s))
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.handler = s.routes()
+	return s, nil
+}
+
+func (s *Server) routes() http.Handler {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = s.handleError
+	e.Use(s.recover)
+	origins := middleware.Origins(s.config.Origins)
+	cors := origins.Middleware(func(c echo.Context) error {
+		return problem(OriginForbidden, "add the page's origin to the setting origins")
+	})
+	e.GET("/sse", s.serveSSE, cors)
+	e.GET("/ws", s.serveWS, cors)
+	e.POST("/publish", s.servePublish, cors)
+	e.POST("/publish/*", s.servePublishRaw, cors)
+	for _, path := range []string{"/sse", "/publish", "/publish/*"} {
+		e.OPTIONS(path, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) }, cors)
+	}
+	e.GET("/healthz", s.serveHealth)
+	e.GET("/readyz", s.serveReady)
+	if s.config.Demo {
+		for _, path := range static.Paths() {
+			e.Match([]string{http.MethodGet, http.MethodHead}, path, echo.WrapHandler(static.Handler()))
+		}
+	}
+	return e
+}
+
+// Serve accepts connections from ln until ctx ends; then it drains: it accepts no more, tells every
+// client when to come back, spreads that over Config.DrainTime, and returns nil when all are gone. With t it
+// speaks TLS and HTTP/2, without it HTTP/1.1 and h2c.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) error {
+	for _, w := range s.writers {
+		s.running.Go(func() { w.loop(s.ctx) })
+	}
+	s.running.Go(func() { s.poller.run(s.ctx) })
+	hs := &http.Server{
+		Handler:           s.handler,
+		TLSConfig:         t,
+		ReadHeaderTimeout: s.config.HeaderTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    s.config.MaxHeader,
+		Protocols:         new(http.Protocols),
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+	}
+	hs.Protocols.SetHTTP1(true)
+	hs.Protocols.SetHTTP2(t != nil)
+	hs.Protocols.SetUnencryptedHTTP2(t == nil)
+	failed := make(chan error, 1)
+	go func() {
+		if t != nil {
+			failed <- hs.ServeTLS(ln, "", "")
+		} else {
+			failed <- hs.Serve(ln)
+		}
+	}()
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		s.drain(hs)
+		<-failed
+	}
+	s.stop()
+	_ = hs.Close()
+	s.running.Wait()
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// drain lets the sessions go. http.Server.Shutdown knows nothing of hijacked connections, so they
+// are told and waited for here; it then waits for requests and HTTP/2 streams.
+func (s *Server) drain(hs *http.Server) {
+	s.draining.Store(true)
+	limit := s.config.DrainTime + 5*time.Second
+	s.log.Info("draining", "sessions", s.sessions.Load(), "over", s.config.DrainTime)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for _, w := range s.writers {
+		w.post(w.drain)
+	}
+	if err := hs.Shutdown(ctx); err != nil {
+		s.log.Warn("some requests did not end in time", "err", err)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for s.sessions.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// newSession returns a session with a writer of its own choice, not started.
+func (s *Server) newSession(g Grant) *session {
+	w := s.writers[int(s.next.Add(1))%len(s.writers)]
+	return &session{server: s, writer: w, grant: g, id: newSessionID()}
+}
+
+// admit counts a new session in, or says why not. Each admitted one is released once.
+func (s *Server) admit() *Problem {
+	if s.draining.Load() {
+		return problem(Draining, "connect to another node, or here a little later")
+	}
+	if s.sessions.Add(1) > int64(s.config.MaxSessions) {
+		s.release()
+		return problem(AtCapacity, "this node has as many connections as it may; come back later")
+	}
+	return nil
+}
+
+func (s *Server) release() { s.sessions.Add(-1) }
+
+// ended is called by the writer for each session that it has dropped.
+func (s *Server) ended(_ *session, why closeReason) {
+	s.count(why)
+	s.release()
+}
+
+func (s *Server) count(why closeReason) { s.ends[why].Add(1) }
+
+// now is in milliseconds since the server was made, by the monotonic clock; never 0.
+func (s *Server) now() int64 { return time.Since(s.started).Milliseconds() + 1 }
+
+// retry is when a client may come back: spread, so that they don't come all at once.
+func (s *Server) retry() time.Duration {
+	return s.config.Retry + rand.N(max(s.config.Retry, time.Millisecond))
+}
+
+// side runs n pieces of work, some of them at once, and waits for all.
+func (s *Server) side(n int, do func(i int)) {
+	var wg sync.WaitGroup
+	lanes := min(n, 16)
+	for lane := range lanes {
+		wg.Go(func() {
+			for i := lane; i < n; i += lanes {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func emptyReader() *bufio.Reader { return bufio.NewReaderSize(strings.NewReader(""), 16) }
+
+// handleError answers whatever a handler returned.
+func (s *Server) handleError(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	var he *echo.HTTPError
+	p := problemOf(err)
+	if errors.As(err, &he) {
+		switch he.Code {
+		case http.StatusNotFound:
+			p = problem(NotFound, "see docs/protocol.md for the endpoints")
+		case http.StatusMethodNotAllowed:
+			p = problem(MethodNotAllowed, "")
+		default:
+			p = problem(BadRequest, "")
+		}
+	}
+	if p.Code == Internal {
+		s.log.Error("request failed", "path", c.Path(), "err", err)
+	}
+	p.write(c.Response())
+}
+
+// recover makes a panic in one handler that handler's end and not the process'.
+func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v == http.ErrAbortHandler {
+				panic(v)
+			}
+			buf := make([]byte, 4<<10)
+			s.log.Error("panic in a handler", "path", c.Path(), "panic", fmt.Sprint(v), "stack", string(buf[:runtime.Stack(buf, false)]))
+			err = problem(Internal, "")
+		}()
+		return next(c)
+	}
+}

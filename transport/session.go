@@ -1,0 +1,181 @@
+package transport
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"sync/atomic"
+
+	"sluice/broker"
+)
+
+// session is one client connection, whatever its transport. Its writer owns it: everything that
+// others want of it (the poller, a handler, a command) they post to the writer.
+type session struct {
+	// Set before the session is started.
+	server *Server
+	writer *writer
+	format format
+	grant  Grant
+	link   link
+	ws     *wsInput // nil for SSE
+	head   []byte   // what precedes the first frame: the response head; then nil
+	id     [12]byte
+	gaps   bool // plain WebSocket: gaps are told as frames
+
+	seen atomic.Int64 // when the client last sent something, in the server's milliseconds
+
+	// Owned by the writer.
+	state   sessionState
+	inRun   bool // in the writer's list of sessions to flush
+	busy    bool // the link can't take more now
+	ending  bool // close when everything is written
+	visible bool // SSE: heartbeats are events
+	slot    int  // where it stands in the writer's sessions
+	feeds   []*feed
+	dirty   *feed  // feeds with something to take
+	out     []byte // frames that are not messages: replies, heartbeats, pongs, the close
+	rest    []byte // what the link did not take of the last write
+	wait    int64  // when the client must be joined, or closed for good, by; server's milliseconds
+	wroteAt int64  // when bytes last went out
+	owedAt  int64  // when rest was taken from the log; 0: there is none
+	leaveAt int64  // when it is told to go, once the node drains
+}
+
+type sessionState uint8
+
+const (
+	opening sessionState = iota // waits for its first channels to be joined
+	open
+	closing // the close frame is out, or on its way
+	closed
+)
+
+// maxOut bounds the frames that wait for a client that does not read.
+const maxOut = 64 << 10
+
+func newSessionID() (id [12]byte) {
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	return id
+}
+
+func (s *session) name() string { return base64.RawURLEncoding.EncodeToString(s.id[:]) }
+
+// wrote is called by the link, from any goroutine, when it can take more or has failed.
+func (s *session) wrote(err error) {
+	s.writer.post(func() {
+		if err != nil {
+			s.writer.drop(s, closedByPeer)
+			return
+		}
+		s.busy = false
+		s.writer.schedule(s)
+	})
+}
+
+// gone is called, from any goroutine, when the peer has hung up.
+func (s *session) gone() { s.writer.post(func() { s.writer.drop(s, closedByPeer) }) }
+
+// received is called with what the client sent, from one goroutine at a time.
+func (s *session) received(b []byte) {
+	s.seen.Store(s.server.now())
+	if s.ws != nil {
+		s.ws.feed(s, b)
+	}
+}
+
+// send queues a frame that is not a message. It is for the writer's goroutine.
+func (s *session) send(frame []byte) {
+	if s.state == closed || s.ending {
+		return
+	}
+	if len(s.out)+len(frame) > maxOut {
+		s.writer.drop(s, closedSlow)
+		return
+	}
+	s.out = append(s.out, frame...)
+	s.writer.schedule(s)
+}
+
+// owes reports whether something waits to be written.
+func (s *session) owes() bool {
+	return s.busy || s.dirty != nil || len(s.rest) > 0 || len(s.out) > 0
+}
+
+// maxWrite is where a write that is put together ends.
+const maxWrite = 64 << 10
+
+// compose returns the bytes to write next: all that is ready, or nil. If it is exactly one shared
+// batch, its bytes are returned as they are; else they are put together in scratch.
+func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
+	if len(s.rest) > 0 {
+		b, s.rest = s.rest, nil
+		return b, true
+	}
+	if s.state == opening && !s.begin() {
+		return nil, false
+	}
+	b = append(scratch[:0], s.out...)
+	s.out = nil
+	for s.dirty != nil && len(b) < maxWrite && s.state != closing {
+		f := s.dirty
+		s.unmark(f)
+		if !f.begin() {
+			continue
+		}
+		if len(s.out) > 0 { // the answer to a subscribe goes before its first message
+			b = append(b, s.out...)
+			s.out = nil
+		}
+		batch := f.Take()
+		if batch == nil {
+			continue
+		}
+		s.mark(f)
+		s.writer.stats.deliveries.Add(int64(len(batch.Messages)))
+		wire := s.format.shared(s, f, batch)
+		if wire != nil && len(b) == 0 {
+			return wire, true
+		}
+		if wire != nil {
+			b = append(b, wire...)
+		} else {
+			b = s.format.single(b, s, f, batch)
+		}
+	}
+	return b, false
+}
+
+// begin opens the session once all channels that it came with are joined.
+func (s *session) begin() bool {
+	for _, f := range s.feeds {
+		if !f.begin() {
+			return false
+		}
+	}
+	s.state = open
+	s.wait = 0
+	welcome := s.format.welcome(s)
+	if s.head != nil {
+		welcome = append(s.head, welcome...)
+		s.head = nil
+	}
+	s.out = append(welcome, s.out...)
+	return true
+}
+
+// places lists where the session stands in all its channels, with f at the given position.
+func (s *session) places(f *feed, at broker.Position) []broker.Place {
+	ps := s.writer.places[:0]
+	for _, x := range s.feeds {
+		p := broker.Place{Channel: x.Channel(), Position: x.Position()}
+		if x == f {
+			p.Position = at
+		}
+		ps = append(ps, p)
+	}
+	s.writer.places = ps
+	return ps
+}
+
+// token is the resume token of the session as it is now.
+func (s *session) token() []byte { return broker.AppendToken(nil, s.places(nil, broker.Position{})...) }

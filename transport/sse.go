@@ -1,0 +1,168 @@
+package transport
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/broker"
+)
+
+// sseHeader is what every stream answers with; docs/protocol.md says which proxy each line is for.
+var sseHeader = [][2]string{
+	{"Content-Type", "text/event-stream"},
+	{"Cache-Control", "no-store, no-transform"},
+	{"X-Accel-Buffering", "no"},
+	{"X-Content-Type-Options", "nosniff"},
+}
+
+// serveSSE answers GET /sse.
+func (s *Server) serveSSE(c echo.Context) error {
+	r := c.Request()
+	l, err := s.parseListen(r, "channel", "resume", "format", "heartbeat")
+	if err != nil {
+		return err
+	}
+	if len(l.channels) == 0 {
+		return problem(BadRequest, "name at least one channel: /sse?channel=NAME")
+	}
+	ss := s.newSession(l.grant)
+	switch f := l.query.Get("format"); f {
+	case "", "plain":
+		ss.format = sse{}
+	case "json":
+		ss.format = sse{envelope: true}
+	default:
+		return problem(BadRequest, "format is plain or json")
+	}
+	switch h := l.query.Get("heartbeat"); h {
+	case "":
+	case "event":
+		ss.visible = true
+	default:
+		return problem(BadRequest, "heartbeat can only be event")
+	}
+	if l.badToken != nil {
+		for _, ch := range l.channels {
+			ss.out = append(ss.out, sse{}.body(&broker.Message{Channel: ch, Gap: &broker.Gap{Reason: broker.BadToken}})...)
+			ss.out = append(ss.out, '\n')
+		}
+	}
+	refusal := s.admit()
+	if refusal != nil {
+		return s.refuseSSE(c, refusal)
+	}
+	if r.ProtoMajor >= 2 {
+		return s.streamSSE(c, ss, l)
+	}
+	return s.hijackSSE(c, ss, l)
+}
+
+// refuseSSE turns a stream away for now. EventSource gives up for good on any status but 200, so
+// this is a whole stream with nothing but the time to come back.
+func (s *Server) refuseSSE(c echo.Context, p *Problem) error {
+	h := c.Response().Header()
+	for _, kv := range sseHeader {
+		h.Set(kv[0], kv[1])
+	}
+	h.Set("Connection", "close")
+	c.Response().WriteHeader(http.StatusOK)
+	b := appendRetry([]byte("event: unavailable\n"), s.retry())
+	b = appendString(append(b, `data: {"code":`...), string(p.Code))
+	b = appendString(append(b, `,"detail":`...), p.Detail)
+	_, _ = c.Response().Write(append(b, "}\n\n"...))
+	return nil
+}
+
+// hijackSSE takes the connection over from net/http: its goroutine and its buffers, 20 KiB, go. The
+// body ends with the connection (RFC 9112 §6.3), so HTTP/1.0 clients are served alike.
+func (s *Server) hijackSSE(c echo.Context, ss *session, l *listenRequest) error {
+	head := append(make([]byte, 0, 512), "HTTP/1.1 200 OK\r\n"...)
+	for _, kv := range sseHeader {
+		head = appendHeader(head, kv[0], kv[1])
+	}
+	for name, values := range c.Response().Header() { // what the middleware set: CORS, request id
+		for _, v := range values {
+			head = appendHeader(head, name, v)
+		}
+	}
+	head = appendHeader(head, "Date", time.Now().UTC().Format(http.TimeFormat))
+	ss.head = append(head, "Connection: close\r\n\r\n"...)
+	conn, buf, err := http.NewResponseController(c.Response()).Hijack()
+	if err != nil {
+		s.release()
+		return err
+	}
+	c.Response().Committed = true
+	_ = conn.SetDeadline(time.Time{})
+	s.launch(ss, conn, buf.Reader, l)
+	return nil
+}
+
+func appendHeader(b []byte, name, value string) []byte {
+	b = append(append(b, name...), ": "...)
+	return append(append(b, value...), "\r\n"...)
+}
+
+// launch gives a hijacked connection to a writer. Plain TCP leaves the net package altogether;
+// anything else is read by a goroutine of its own.
+func (s *Server) launch(ss *session, conn net.Conn, buffered *bufio.Reader, l *listenRequest) {
+	early, _ := buffered.Peek(buffered.Buffered())
+	if fl, ok := s.poller.detach(conn, ss); ok {
+		ss.link = fl
+		ss.writer.post(func() { ss.writer.start(ss, l) })
+		if len(early) > 0 {
+			ss.received(early)
+		}
+		if err := fl.start(); err != nil {
+			s.log.Error("a connection can't be watched", "err", err)
+			ss.gone()
+		}
+		return
+	}
+	ss.link = &streamLink{session: ss, dst: conn, timeout: conn.SetWriteDeadline, end: func() { _ = conn.Close() }}
+	ss.writer.post(func() { ss.writer.start(ss, l) })
+	s.running.Go(func() {
+		if len(early) > 0 {
+			ss.received(early)
+		}
+		buf := make([]byte, 512)
+		for {
+			n, err := conn.Read(buf)
+			if n > 0 {
+				ss.received(buf[:n])
+			}
+			if err != nil {
+				ss.gone()
+				return
+			}
+		}
+	})
+}
+
+// streamSSE serves HTTP/2, where the handler has to stay as long as its stream lives.
+func (s *Server) streamSSE(c echo.Context, ss *session, l *listenRequest) error {
+	w := c.Response()
+	for _, kv := range sseHeader {
+		w.Header().Set(kv[0], kv[1])
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Time{})
+	ended := make(chan struct{})
+	link := &streamLink{session: ss, dst: w, flush: rc.Flush, timeout: rc.SetWriteDeadline, end: func() { close(ended) }}
+	ss.link = link
+	ss.writer.post(func() { ss.writer.start(ss, l) })
+	select {
+	case <-ended:
+	case <-c.Request().Context().Done():
+		ss.gone()
+		<-ended
+	}
+	// A write that is stuck ends with its deadline or with the stream; the ResponseWriter must not outlive it.
+	_ = rc.SetWriteDeadline(time.Now())
+	link.active.Wait()
+	return nil
+}

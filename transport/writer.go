@@ -1,0 +1,344 @@
+package transport
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/broker"
+)
+
+// writer serves a share of the node's sessions from one goroutine: it takes what they are owed from
+// their cursors and makes one write of it. All state of its sessions is its own, so there are no
+// locks on the way from a log to a socket. A node has a few, one a core.
+type writer struct {
+	server *Server
+	wake   chan struct{}
+
+	mu    sync.Mutex
+	dirty []*fan   // channels with something new
+	posts []func() // what others want done here
+
+	// Owned by run.
+	fans     map[string]*fan
+	sessions []*session
+	run      []*session   // to be flushed in this pass
+	cursor   int          // where the sweep is in sessions
+	step     *time.Ticker // of the sweep
+	draining bool
+	scratch  []byte
+	places   []broker.Place
+
+	stats struct { // written by run alone, read by anyone
+		deliveries, writes, bytes atomic.Int64
+	}
+}
+
+func newWriter(s *Server) *writer {
+	return &writer{server: s, wake: make(chan struct{}, 1), fans: map[string]*fan{}}
+}
+
+// notify queues a channel. It is called with the channel's log locked.
+func (w *writer) notify(f *fan) {
+	w.mu.Lock()
+	w.dirty = append(w.dirty, f)
+	w.mu.Unlock()
+	w.poke()
+}
+
+// post has f called on the writer's goroutine, soon and in order.
+func (w *writer) post(f func()) {
+	w.mu.Lock()
+	w.posts = append(w.posts, f)
+	w.mu.Unlock()
+	w.poke()
+}
+
+func (w *writer) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sweeps is how many steps a sweep over all sessions takes; one sweep lasts half a heartbeat.
+const sweeps = 16
+
+// loop works until ctx ends. After quiet the first message goes out at once; under load a pass waits
+// until Coalesce after the last one's end, and what arrives meanwhile shares its writes.
+func (w *writer) loop(ctx context.Context) {
+	w.step = time.NewTicker(w.server.config.Heartbeat / 2 / sweeps)
+	defer w.step.Stop()
+	var last time.Time
+	for {
+		select {
+		case <-w.wake:
+			if d := w.server.config.Coalesce - time.Since(last); d > 0 {
+				time.Sleep(d)
+			}
+			w.pass()
+			last = time.Now()
+		case <-w.step.C:
+			w.sweep()
+		case <-ctx.Done():
+			w.pass()
+			for len(w.sessions) > 0 {
+				w.drop(w.sessions[0], closedByUs)
+			}
+			return
+		}
+	}
+}
+
+// pass does what was posted and flushes every session that has something to take.
+func (w *writer) pass() {
+	w.mu.Lock()
+	posts, dirty := w.posts, w.dirty
+	w.posts, w.dirty = nil, nil
+	w.mu.Unlock()
+	for _, f := range posts {
+		f()
+	}
+	for _, fan := range dirty {
+		fan.dirty.Store(false)
+		for _, f := range fan.feeds {
+			f.session.mark(f)
+			w.schedule(f.session)
+		}
+	}
+	for i := 0; i < len(w.run); i++ { // flushing can schedule more
+		s := w.run[i]
+		s.inRun = false
+		w.flush(s)
+		w.run[i] = nil
+	}
+	w.run = w.run[:0]
+	if cap(w.run) > 4096 && len(w.sessions) < cap(w.run)/4 {
+		w.run = nil
+	}
+}
+
+// schedule has s flushed in this pass, or in the next one if none is under way.
+func (w *writer) schedule(s *session) {
+	if s.inRun || s.busy || s.state == closed {
+		return
+	}
+	s.inRun = true
+	w.run = append(w.run, s)
+}
+
+// flush writes what s is owed until there is no more or the link is busy.
+func (w *writer) flush(s *session) {
+	for !s.busy && s.state != closed {
+		b, isShared := s.compose(w.scratch)
+		if len(b) == 0 {
+			break
+		}
+		if !isShared && cap(b) <= 4*maxWrite { // a large message must not stay
+			w.scratch = b[:0]
+		}
+		n, busy, err := s.link.write(b)
+		w.stats.writes.Add(1)
+		w.stats.bytes.Add(int64(n))
+		if err != nil {
+			w.drop(s, closedByPeer)
+			return
+		}
+		if n > 0 {
+			s.wroteAt = w.server.now()
+		}
+		switch {
+		case n == len(b):
+			s.owedAt = 0
+		case s.owedAt == 0:
+			s.owedAt = w.server.now()
+		}
+		if n < len(b) {
+			s.rest = b[n:]
+			if !isShared {
+				s.rest = append([]byte(nil), s.rest...)
+			}
+		}
+		s.busy = busy
+	}
+	if s.ending && s.state != closed && !s.owes() {
+		w.settle(s)
+	}
+}
+
+// settle ends a session whose last byte has been written.
+func (w *writer) settle(s *session) {
+	if s.ws == nil || s.ws.closeSeen.Load() {
+		w.drop(s, closedByUs)
+		return
+	}
+	if s.state != closing {
+		s.state = closing // the peer answers with a close frame or hangs up; the sweep bounds the wait
+		s.wait = w.server.now() + closeWait
+		s.link.finish()
+	}
+}
+
+// closeWait is how long a peer has to answer a close frame, in milliseconds.
+const closeWait = 3000
+
+// start takes on a session and joins its channels.
+func (w *writer) start(s *session, l *listenRequest) {
+	now := w.server.now()
+	s.slot = len(w.sessions)
+	w.sessions = append(w.sessions, s)
+	s.seen.Store(now)
+	s.wroteAt, s.wait = now, now+w.server.config.JoinTimeout.Milliseconds()
+	if l.rejected != nil {
+		s.out = s.format.refuse(s.out, nil, l.rejected)
+		w.end(s, closeBad, l.rejected.Error())
+		return
+	}
+	for i, c := range l.channels {
+		w.join(s, c, l.since[i])
+	}
+	if w.draining {
+		w.leaveLater(s, 0)
+	}
+	w.schedule(s)
+}
+
+// drop ends s at once.
+func (w *writer) drop(s *session, why closeReason) {
+	if s.state == closed {
+		return
+	}
+	s.state = closed
+	for _, f := range s.feeds {
+		w.unfan(f, f.fan)
+	}
+	s.feeds, s.dirty, s.out, s.rest, s.head = nil, nil, nil, nil, nil
+	s.link.close()
+	last := len(w.sessions) - 1
+	w.sessions[s.slot] = w.sessions[last]
+	w.sessions[s.slot].slot = s.slot
+	w.sessions[last] = nil
+	w.sessions = w.sessions[:last]
+	w.server.ended(s, why)
+}
+
+// end sends the client away: with a close frame on WebSocket, by the end of the stream on SSE,
+// after all that has been queued before it.
+func (w *writer) end(s *session, code uint16, reason string) {
+	if s.ending || s.state == closed {
+		return
+	}
+	if s.head != nil { // it never began: the client still gets a whole answer
+		s.out = append(s.head, s.out...)
+		s.head = nil
+	}
+	s.out = s.format.close(s.out, code, reason)
+	s.ending = true
+	s.state = open
+	for s.dirty != nil {
+		s.unmark(s.dirty)
+	}
+	w.schedule(s)
+}
+
+// sweep looks after a sixteenth of the sessions: heartbeats, deadlines, and the drain.
+func (w *writer) sweep() {
+	now := w.server.now()
+	n := (len(w.sessions) + sweeps - 1) / sweeps
+	if w.draining {
+		n = len(w.sessions)
+	}
+	for ; n > 0 && len(w.sessions) > 0; n-- {
+		if w.cursor >= len(w.sessions) {
+			w.cursor = 0
+		}
+		s := w.sessions[w.cursor]
+		w.cursor++
+		w.tend(s, now)
+	}
+	w.pass()
+}
+
+func (w *writer) tend(s *session, now int64) {
+	c := &w.server.config
+	beat := c.Heartbeat.Milliseconds()
+	switch {
+	case s.state == closing:
+		if now > s.wait {
+			w.drop(s, closedByUs)
+		}
+	case s.busy && now-max(s.wroteAt, s.owedAt) > c.WriteTimeout.Milliseconds(), // it takes nothing
+		s.owedAt != 0 && now-s.owedAt > c.MaxLag.Milliseconds(): // it takes next to nothing
+		w.drop(s, closedSlow)
+	case s.ending:
+	case s.leaveAt != 0 && now >= s.leaveAt:
+		w.sendAway(s)
+	case s.wait != 0 && now > s.wait:
+		w.giveUp(s)
+	case s.ws != nil && now-s.seen.Load() > beat*5/2:
+		w.server.count(closedSilent)
+		w.end(s, closeSilent, "no sign of life")
+	case s.ws != nil && s.ws.half(now) > c.BodyTimeout.Milliseconds():
+		w.end(s, closeSilent, "a message was begun and not finished")
+	case s.state == open && !s.busy:
+		w.beat(s, now, beat)
+	}
+}
+
+// giveUp is for channels that could not be joined in time: the backend is away.
+func (w *writer) giveUp(s *session) {
+	s.wait = 0
+	if s.state == opening {
+		s.out = s.format.unavailable(s.out)
+		w.end(s, closeTryAgain, string(Unavailable))
+		return
+	}
+	for i := len(s.feeds) - 1; i >= 0; i-- {
+		if f := s.feeds[i]; f.reply != nil {
+			f.reply.fail(s, problem(Unavailable, "the channel could not be joined in time; subscribe again later"))
+			w.leave(f)
+		}
+	}
+}
+
+// beat breaks the silence before it lasts a heartbeat, and asks a quiet WebSocket client for a sign of life.
+func (w *writer) beat(s *session, now, beat int64) {
+	quiet := now-s.wroteAt >= beat/2-beat/(2*sweeps)
+	if s.ws != nil && now-s.seen.Load() >= beat/2 {
+		s.out = append(s.out, pingFrame...)
+	}
+	if quiet {
+		s.out = s.format.heartbeat(s.out, s)
+	}
+	if len(s.out) > 0 {
+		w.schedule(s)
+	}
+}
+
+// drain sends all sessions away, spread over the drain time.
+func (w *writer) drain() {
+	w.draining = true
+	w.step.Reset(20 * time.Millisecond)
+	for _, s := range w.sessions {
+		w.leaveLater(s, w.server.config.DrainTime)
+	}
+}
+
+func (w *writer) leaveLater(s *session, over time.Duration) {
+	s.leaveAt = w.server.now() + 1
+	if over > 0 {
+		s.leaveAt += rand.Int64N(over.Milliseconds() + 1)
+	}
+}
+
+// sendAway lets a session go once it has been given what it is owed, or after twice its time.
+func (w *writer) sendAway(s *session) {
+	w.flush(s)
+	if s.state == closed || s.owes() && w.server.now() < s.leaveAt+w.server.config.DrainTime.Milliseconds() {
+		return
+	}
+	s.out = s.format.reconnect(s.out, w.server.retry())
+	w.end(s, closeRestart, "restart")
+}
