@@ -13,10 +13,11 @@ const (
 	MaxID    = 200
 )
 
-// Reserved reports whether an event name is one of Sluice's own, which no publisher may use.
+// Reserved reports whether an event name is one that no publisher may use: Sluice's own, and those
+// that EventSource fires itself (a message named "error" would look like a lost connection).
 func Reserved(event string) bool {
 	switch event {
-	case "welcome", "gap", "reconnect", "unavailable", "heartbeat":
+	case "welcome", "gap", "reconnect", "unavailable", "heartbeat", "open", "error":
 		return true
 	}
 	return false
