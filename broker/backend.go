@@ -6,7 +6,7 @@ import (
 )
 
 // Backend is where messages are published, kept and announced: Redis in production, memory for
-// tests, the demo and single nodes. TestBackend is its contract, and every backend must pass it.
+// tests, the demo and single nodes. backendtest.Run is its contract, and every backend must pass it.
 //
 // All methods may be called concurrently.
 type Backend interface {

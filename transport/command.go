@@ -38,32 +38,37 @@ type commandQueue struct {
 // maxQueued bounds what a session's publishes that wait for the backend may hold.
 const maxQueued = 1 << 20
 
-// command decodes and does one command. It must not block: the socket's reader calls it.
+// command has one command done. It must not block: the socket's reader calls it.
 func (h wsHandler) command(data []byte) {
-	var c command
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	err := d.Decode(&c)
-	if err == nil {
-		if _, extra := d.Token(); extra != io.EOF {
-			err = fmt.Errorf("something follows the command")
-		}
+	c, p := decodeCommand(data)
+	if p == nil && !h.ws.queue.add(c, len(data)) {
+		p = problem(RateLimited, "too many commands wait for their answers")
 	}
-	if err != nil {
-		h.reply(nil, problem(BadRequest, "not a command: "+plain(err)))
-		return
-	}
-	if len(c.Ref) > 64 || len(c.Ref) > 0 && c.Ref[0] != '"' && c.Ref[0] != '-' && (c.Ref[0] < '0' || c.Ref[0] > '9') {
-		h.reply(nil, problem(BadRequest, "ref is a string or a number of at most 64 characters"))
-		return
-	}
-	if !h.ws.queue.add(c, len(data)) {
-		h.reply(c.Ref, problem(RateLimited, "too many commands wait for their answers"))
+	if p != nil {
+		h.reply(c.Ref, p)
 		return
 	}
 	if h.ws.queue.begin() {
-		go h.runCommands()
+		h.server.running.Go(h.runCommands)
 	}
+}
+
+// decodeCommand reads one command. Of one that it refuses, the reference is kept where there is one.
+func decodeCommand(data []byte) (c command, p *Problem) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	err := d.Decode(&c)
+	if len(c.Ref) > 64 || len(c.Ref) > 0 && c.Ref[0] != '"' && c.Ref[0] != '-' && (c.Ref[0] < '0' || c.Ref[0] > '9') {
+		c.Ref = nil
+		p = problem(BadRequest, "ref is a string or a number of at most 64 characters")
+	}
+	if err != nil {
+		return c, problem(BadRequest, "not a command: "+plain(err))
+	}
+	if _, extra := d.Token(); extra != io.EOF {
+		return c, problem(BadRequest, "not a command: something follows it")
+	}
+	return c, p
 }
 
 func (q *commandQueue) add(c command, size int) bool {

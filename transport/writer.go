@@ -27,6 +27,7 @@ type writer struct {
 	run      []*session   // to be flushed in this pass
 	cursor   int          // where the sweep is in sessions
 	step     *time.Ticker // of the sweep
+	clock    int64        // server's milliseconds when the pass or the sweep began
 	draining bool
 	scratch  []byte
 	places   []broker.Place
@@ -94,6 +95,7 @@ func (w *writer) loop(ctx context.Context) {
 
 // pass does what was posted and flushes every session that has something to take.
 func (w *writer) pass() {
+	w.clock = w.server.now()
 	w.mu.Lock()
 	posts, dirty := w.posts, w.dirty
 	w.posts, w.dirty = nil, nil
@@ -147,13 +149,13 @@ func (w *writer) flush(s *session) {
 			return
 		}
 		if n > 0 {
-			s.wroteAt = w.server.now()
+			s.wroteAt = w.clock
 		}
 		switch {
 		case n == len(b):
 			s.owedAt = 0
 		case s.owedAt == 0:
-			s.owedAt = w.server.now()
+			s.owedAt = w.clock
 		}
 		if n < len(b) {
 			s.rest = b[n:]
@@ -245,7 +247,7 @@ func (w *writer) end(s *session, code uint16, reason string) {
 
 // sweep looks after a sixteenth of the sessions: heartbeats, deadlines, and the drain.
 func (w *writer) sweep() {
-	now := w.server.now()
+	w.clock = w.server.now()
 	n := (len(w.sessions) + sweeps - 1) / sweeps
 	if w.draining {
 		n = len(w.sessions)
@@ -256,7 +258,7 @@ func (w *writer) sweep() {
 		}
 		s := w.sessions[w.cursor]
 		w.cursor++
-		w.tend(s, now)
+		w.tend(s, w.clock)
 	}
 	w.pass()
 }

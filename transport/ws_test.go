@@ -107,7 +107,7 @@ func TestWSCommandErrors(t *testing.T) {
 		{`{"type":"publish","ref":10,"channel":"a","data":"x","event":"a\nid: 1"}`, BadMessage, 10.0},
 		{`{"type":"publish","ref":11,"channel":"secret","data":"x"}`, Forbidden, 11.0},
 		{`{"type":"shout","ref":12}`, BadRequest, 12.0},
-		{`{"type":"ping","ref":13,"colour":"red"}`, BadRequest, nil},
+		{`{"type":"ping","ref":13,"colour":"red"}`, BadRequest, 13.0},
 		{`{"type":"ping","ref":{"a":1}}`, BadRequest, nil},
 		{`{"type":"ping"`, BadRequest, nil},
 		{`{"type":"ping"} {}`, BadRequest, nil},
