@@ -4,7 +4,6 @@ package transport
 // (docs/protocol.md).
 const (
 	closeUnsupported uint16 = 1003
-	closeSlow        uint16 = 1008
 	closeRestart     uint16 = 1012
 	closeTryAgain    uint16 = 1013
 	closeBad         uint16 = 4400
