@@ -162,7 +162,7 @@ func (l *Log) push(m *Message) {
 // tell puts a gap in the line, for all subscriptions alike.
 func (l *Log) tell(g Gap) {
 	l.broker.stats.Gaps.Add(1)
-	l.broker.log.Warn("gap in a channel", "channel", l.channel, "reason", g.Reason, "from", g.From.String(), "to", g.To.String())
+	l.broker.log.Debug("gap in a channel", "channel", l.channel, "reason", g.Reason, "from", g.From.String(), "to", g.To.String())
 	l.push(&Message{Channel: l.channel, Gap: &g})
 }
 

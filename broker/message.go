@@ -66,8 +66,8 @@ func memo(slot *atomic.Pointer[[]byte], make func() []byte) []byte {
 	return b
 }
 
-// size is what m costs a log, in bytes: payload and a flat rate for the rest.
-func (m *Message) size() int { return len(m.Data) + len(m.Event) + len(m.Key) + 256 }
+// size is what m costs a log, in bytes: the payload, an encoding of it, and a flat rate for the rest.
+func (m *Message) size() int { return 2*len(m.Data) + len(m.Event) + len(m.Key) + 256 }
 
 // Reason says why there is a gap.
 type Reason string

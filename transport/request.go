@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"sluice/broker"
 )
@@ -26,8 +28,9 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 		return nil, problem(BadRequest, "the query string is not URL-encoded")
 	}
 	for name := range q {
-		if !allowed(name, params) {
-			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are channel, resume and %v", name, params))
+		// A typing error would be silent otherwise. Names with _ are for those who must make URLs unique.
+		if !allowed(name, params) && !strings.HasPrefix(name, "_") {
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are %s", name, strings.Join(params, ", ")))
 		}
 	}
 	l := &listenRequest{query: q}
@@ -52,7 +55,7 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 	}
 	token := r.Header.Get("Last-Event-ID")
 	if token == "" {
-		token = q.Get("resume")
+		token = cmp.Or(q.Get("resume"), q.Get("lastEventId")) // the latter is how EventSource polyfills say it
 	}
 	l.since, l.badToken = resume(token, l.channels)
 	return l, nil

@@ -22,7 +22,7 @@ var sseHeader = [][2]string{
 // serveSSE answers GET /sse.
 func (s *Server) serveSSE(c echo.Context) error {
 	r := c.Request()
-	l, err := s.parseListen(r, "channel", "resume", "format", "heartbeat")
+	l, err := s.parseListen(r, "channel", "resume", "lastEventId", "format", "heartbeat")
 	if err != nil {
 		return err
 	}

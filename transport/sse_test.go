@@ -80,7 +80,7 @@ func TestSSEResume(t *testing.T) {
 	n.publish("a", "a2")
 	n.publish("a", "not kept", "live=1")
 	n.publish("b", "b2")
-	for _, how := range []string{"header", "query", "other order"} {
+	for _, how := range []string{"header", "query", "polyfill", "other order"} {
 		t.Run(how, func(t *testing.T) {
 			var r *stream
 			switch how {
@@ -88,6 +88,8 @@ func TestSSEResume(t *testing.T) {
 				r = n.sse("channel=a&channel=b", "Last-Event-ID", s.last)
 			case "query":
 				r = n.sse("channel=a&channel=b&resume=" + s.last)
+			case "polyfill":
+				r = n.sse("channel=a&channel=b&_=12345&lastEventId=" + s.last)
 			default:
 				r = n.sse("channel=b&channel=a", "Last-Event-ID", s.last)
 			}

@@ -36,7 +36,7 @@ func (s *Server) serveWS(c echo.Context) error {
 		}
 		return problem(BadRequest, f.detail)
 	}
-	l, err := s.parseListen(r, "channel", "resume", "gaps")
+	l, err := s.parseListen(r, "channel", "resume", "lastEventId", "gaps")
 	if err != nil {
 		return err
 	}
