@@ -16,7 +16,7 @@ type Batch struct {
 
 // A batch ends after this much, so that one write stays small and a slow reader's share too.
 const (
-	maxBatchBytes    = 64 << 10
+	maxBatchBytes    = 16 << 10
 	maxBatchMessages = 512
 )
 

@@ -28,13 +28,12 @@ type Config struct {
 	CommandRate   float64       // commands a second per connection
 	CommandBurst  int           // commands at once per connection
 	HeaderTimeout time.Duration // to read a request's head, TLS handshake included
-	BodyTimeout   time.Duration // to read a request's body
+	BodyTimeout   time.Duration // to read a request's body, and for a WebSocket message to be completed
 	MaxHeader     int           // bytes of a request's head
 	JoinTimeout   time.Duration // how long a new session waits for the backend before it is sent away
 	PublishWait   time.Duration // how long a publish may take before it is answered with 503
 	DrainTime     time.Duration // over which a stopping node spreads the closing of its sessions
 
-	History func(channel string) (messages int, age time.Duration) // limits of a channel's history; nil: the defaults
 }
 
 // DefaultConfig returns the defaults, without Access.

@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -164,7 +163,6 @@ func (s *Server) readPublish(c echo.Context, limit int) (Grant, []byte, error) {
 	if r.ContentLength > int64(limit) {
 		return nil, nil, problem(TooLarge, "the body has more than "+strconv.Itoa(limit)+" bytes")
 	}
-	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Now().Add(s.config.BodyTimeout))
 	r.Body = http.MaxBytesReader(c.Response(), r.Body, int64(limit))
 	var body []byte
 	if r.ContentLength >= 0 {
@@ -179,7 +177,6 @@ func (s *Server) readPublish(c echo.Context, limit int) (Grant, []byte, error) {
 		}
 		return nil, nil, problem(BadRequest, "the body could not be read to its end")
 	}
-	_ = http.NewResponseController(c.Response()).SetReadDeadline(time.Time{})
 	return grant, body, nil
 }
 

@@ -91,7 +91,11 @@ func TestPublishMany(t *testing.T) {
 }
 
 func TestPublishRefusals(t *testing.T) {
-	n := newNode(t, func(c *Config) { c.MaxMessage = 1000; c.MaxBatch = 2; c.BodyTimeout = 200 * time.Millisecond })
+	n := newNode(t, func(c *Config) {
+		c.MaxMessage = 1000
+		c.MaxBatch = 2
+		c.HeaderTimeout, c.BodyTimeout = 100*time.Millisecond, 200*time.Millisecond
+	})
 	for _, tt := range []struct {
 		name, path, contentType, body string
 		status                        int

@@ -4,7 +4,7 @@
 // What it promises:
 //   - Both transports serve the same sessions: same order, same resume tokens, same limits.
 //   - A session that reads slowly costs nobody else anything: it is owed what is behind its cursors,
-//     and at most one write of 64 KiB is held for it.
+//     and at most one write of some 16 KiB is held for it.
 //   - All that is ready for a session leaves in one write. After quiet a message leaves at once;
 //     under load it waits at most Config.Coalesce for others.
 //   - An idle session has no goroutine, no timer and no buffer (plain TCP on Linux).
@@ -115,6 +115,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 		Handler:           s.handler,
 		TLSConfig:         t,
 		ReadHeaderTimeout: s.config.HeaderTimeout,
+		ReadTimeout:       s.config.HeaderTimeout + s.config.BodyTimeout, // of requests; streams lift it
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    s.config.MaxHeader,
 		Protocols:         new(http.Protocols),

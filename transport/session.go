@@ -26,11 +26,12 @@ type session struct {
 
 	// Owned by the writer.
 	state   sessionState
-	inRun   bool // in the writer's list of sessions to flush
-	busy    bool // the link can't take more now
-	ending  bool // close when everything is written
-	visible bool // SSE: heartbeats are events
-	slot    int  // where it stands in the writer's sessions
+	inRun   bool   // in the writer's list of sessions to flush
+	busy    bool   // the link can't take more now
+	ending  bool   // close when everything is written
+	visible bool   // SSE: heartbeats are events
+	slot    int    // where it stands in the writer's sessions
+	pass    uint32 // the writer's pass that last wrote to it
 	feeds   []*feed
 	dirty   *feed  // feeds with something to take
 	out     []byte // frames that are not messages: replies, heartbeats, pongs, the close
@@ -102,7 +103,7 @@ func (s *session) owes() bool {
 }
 
 // maxWrite is where a write that is put together ends.
-const maxWrite = 64 << 10
+const maxWrite = 16 << 10
 
 // compose returns the bytes to write next: all that is ready, or nil. If it is exactly one shared
 // batch, its bytes are returned as they are; else they are put together in scratch.

@@ -28,6 +28,9 @@ type writer struct {
 	cursor   int          // where the sweep is in sessions
 	step     *time.Ticker // of the sweep
 	clock    int64        // server's milliseconds when the pass or the sweep began
+	number   uint32       // of the pass
+	wrote    int          // writes in this pass
+	again    int          // of them, to sessions that had one in the pass before
 	draining bool
 	scratch  []byte
 	places   []broker.Place
@@ -67,8 +70,10 @@ func (w *writer) poke() {
 // sweeps is how many steps a sweep over all sessions takes; one sweep lasts half a heartbeat.
 const sweeps = 16
 
-// loop works until ctx ends. After quiet the first message goes out at once; under load a pass waits
-// until Coalesce after the last one's end, and what arrives meanwhile shares its writes.
+// loop works until ctx ends. After quiet the first message goes out at once. When a pass has written
+// mostly to the sessions of the pass before it, the next one waits until Coalesce after its end, so
+// that what arrives meanwhile shares its writes; where all go to different sessions, waiting would
+// merge nothing.
 func (w *writer) loop(ctx context.Context) {
 	w.step = time.NewTicker(w.server.config.Heartbeat / 2 / sweeps)
 	defer w.step.Stop()
@@ -76,8 +81,10 @@ func (w *writer) loop(ctx context.Context) {
 	for {
 		select {
 		case <-w.wake:
-			if d := w.server.config.Coalesce - time.Since(last); d > 0 {
-				time.Sleep(d)
+			if w.again*2 > w.wrote {
+				if d := w.server.config.Coalesce - time.Since(last); d > 0 {
+					time.Sleep(d)
+				}
 			}
 			w.pass()
 			last = time.Now()
@@ -96,6 +103,8 @@ func (w *writer) loop(ctx context.Context) {
 // pass does what was posted and flushes every session that has something to take.
 func (w *writer) pass() {
 	w.clock = w.server.now()
+	w.number++
+	w.wrote, w.again = 0, 0
 	w.mu.Lock()
 	posts, dirty := w.posts, w.dirty
 	w.posts, w.dirty = nil, nil
@@ -138,7 +147,7 @@ func (w *writer) flush(s *session) {
 		if len(b) == 0 {
 			break
 		}
-		if !isShared && cap(b) <= 4*maxWrite { // a large message must not stay
+		if !isShared && cap(b) <= 16*maxWrite { // a large message must not stay
 			w.scratch = b[:0]
 		}
 		n, busy, err := s.link.write(b)
@@ -150,6 +159,11 @@ func (w *writer) flush(s *session) {
 		}
 		if n > 0 {
 			s.wroteAt = w.clock
+			w.wrote++
+			if s.pass == w.number-1 {
+				w.again++
+			}
+			s.pass = w.number
 		}
 		switch {
 		case n == len(b):
