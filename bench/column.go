@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// column is one figure in the table of a scenario.
+type column struct {
+	head   string
+	digits int
+	ratio  bool // a second column has the ratio to gohub
+	value  func(*Result) (float64, bool)
+}
+
+func (c *column) format(v float64) string {
+	if v >= 10000 && c.digits == 0 {
+		return fmt.Sprintf("%.0f k", v/1000)
+	}
+	return strconv.FormatFloat(v, 'f', c.digits, 64)
+}
+
+// columnsOf returns the figures that tell about a scenario, by the kinds of its stages.
+func columnsOf(s *Scenario) []column {
+	var cols []column
+	if len(s.Stages) == 0 || s.Stages[0].Kind == idle {
+		cols = append(cols, connectColumns()...)
+	}
+	for _, st := range s.Stages {
+		switch st.Kind {
+		case idle:
+			cols = append(cols, idleColumns()...)
+		case paced:
+			if s.Stalled == 0 && !s.resumes() {
+				cols = append(cols, pacedColumns()...)
+			}
+		case saturated:
+			cols = append(cols, saturatedColumns()...)
+		case resume:
+			cols = append(cols, resumeColumns()...)
+		case stalled:
+			cols = append(cols, stalledColumns()...)
+		}
+	}
+	if len(s.Stages) > 0 && s.Stages[0].Kind != idle {
+		cols = append(cols, column{"lost", 0, false, sum(func(s *StageResult) float64 { return float64(s.Lost) })},
+			column{"twice or out of order", 0, false, sum(func(s *StageResult) float64 { return float64(s.Duplicated + s.Reordered) })})
+	}
+	return cols
+}
+
+func connectColumns() []column {
+	return []column{
+		{"connects/s", 0, false, func(r *Result) (float64, bool) { return r.Connect.PerSec, true }},
+		{"CPU ms a connect", 3, true, func(r *Result) (float64, bool) { return r.Connect.CPUms, true }},
+		{"p99 ms a connect", 0, false, func(r *Result) (float64, bool) {
+			if r.Connect.Latency == nil {
+				return 0, false
+			}
+			return r.Connect.Latency.P99, true
+		}},
+		{"KiB each, connected", 1, true, func(r *Result) (float64, bool) {
+			return float64(r.Connect.RSS-r.Connect.RSSBefore) / float64(r.Conns), true
+		}},
+	}
+}
+
+func idleColumns() []column {
+	return []column{
+		{"KiB each, 10 s later", 1, true, func(r *Result) (float64, bool) {
+			s := r.stage(idle)
+			if s == nil {
+				return 0, false
+			}
+			return float64(s.RSS-r.Connect.RSSBefore) / float64(r.Conns), true
+		}},
+		{"CPU while idle, %", 2, false, of(idle, func(s *StageResult) float64 { return 100 * s.Util })},
+	}
+}
+
+func pacedColumns() []column {
+	return []column{
+		{"paced: CPU µs a delivery", 2, true, of(paced, func(s *StageResult) float64 { return s.CPUus })},
+		{"p50 ms", 2, false, p50(paced)},
+		{"p99 ms", 1, false, p99(paced)},
+	}
+}
+
+func saturatedColumns() []column {
+	return []column{
+		{"saturated: CPU µs a delivery", 2, true, of(saturated, func(s *StageResult) float64 { return s.CPUus })},
+		{"deliveries/s", 0, false, of(saturated, func(s *StageResult) float64 { return s.PerSec })},
+		{"writes a delivery", 2, false, of(saturated, func(s *StageResult) float64 { return s.Writes })},
+		{"p50 ms", 1, false, p50(saturated)},
+		{"p99 ms", 1, false, p99(saturated)},
+	}
+}
+
+func resumeColumns() []column {
+	return []column{
+		{"all connected, s", 2, false, of(resume, func(s *StageResult) float64 { return s.Reconnect })},
+		{"all recovered, s", 2, false, of(resume, func(s *StageResult) float64 { return s.Recovered })},
+		{"CPU s", 2, false, of(resume, func(s *StageResult) float64 { return s.CPU })},
+		{"CPU µs a message, connects included", 2, false, of(resume, func(s *StageResult) float64 { return s.CPUus })},
+		{"messages", 0, false, of(resume, func(s *StageResult) float64 { return float64(s.Received) })},
+	}
+}
+
+func stalledColumns() []column {
+	return []column{
+		{"p99 ms, all read", 1, false, p99(paced)},
+		{"p99 ms of the others, 5 % stalled", 1, false, p99(stalled)},
+		{"stalled ÷ all read", 2, false, func(r *Result) (float64, bool) {
+			a, ok := p99(paced)(r)
+			b, ok2 := p99(stalled)(r)
+			return b / max(a, 0.001), ok && ok2
+		}},
+		{"KiB kernel each", 0, true, of(stalled, func(s *StageResult) float64 { return s.KernelEach })},
+		{"KiB process each", 0, true, of(stalled, func(s *StageResult) float64 { return s.UserEach })},
+		{"cut off, of 100", 0, false, of(stalled, func(s *StageResult) float64 { return float64(s.Cut) })},
+		{"got in the end, of 150", 0, false, of(stalled, func(s *StageResult) float64 { return s.StalledGot })},
+	}
+}
+
+// stage returns the first stage of a kind, or nil.
+func (r *Result) stage(kind string) *StageResult {
+	for i := range r.Stages {
+		if r.Stages[i].Kind == kind {
+			return &r.Stages[i]
+		}
+	}
+	return nil
+}
+
+// of takes a figure from the stage of a kind.
+func of(kind string, f func(*StageResult) float64) func(*Result) (float64, bool) {
+	return func(r *Result) (float64, bool) {
+		s := r.stage(kind)
+		if s == nil {
+			return 0, false
+		}
+		return f(s), true
+	}
+}
+
+// sum adds a figure up over all stages.
+func sum(f func(*StageResult) float64) func(*Result) (float64, bool) {
+	return func(r *Result) (total float64, ok bool) {
+		for i := range r.Stages {
+			total += f(&r.Stages[i])
+		}
+		return total, true
+	}
+}
+
+func p50(kind string) func(*Result) (float64, bool) {
+	return latencyOf(kind, func(l *Latency) float64 { return l.P50 })
+}
+
+func p99(kind string) func(*Result) (float64, bool) {
+	return latencyOf(kind, func(l *Latency) float64 { return l.P99 })
+}
+
+func latencyOf(kind string, f func(*Latency) float64) func(*Result) (float64, bool) {
+	return func(r *Result) (float64, bool) {
+		s := r.stage(kind)
+		if s == nil || s.Latency == nil {
+			return 0, false
+		}
+		return f(s.Latency), true
+	}
+}

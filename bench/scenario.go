@@ -1,0 +1,99 @@
+package main
+
+// Kinds of stages.
+const (
+	idle      = "idle"      // nothing is published for Secs
+	paced     = "paced"     // Rate messages a second for Secs
+	saturated = "saturated" // Inflight messages published and not yet delivered everywhere, for Secs
+	resume    = "resume"    // all go away, Missed messages a channel are published, all come back
+	stalled   = "stalled"   // paced, while the scenario's Stalled connections do not read
+)
+
+// Stage is one measured part of a scenario.
+type Stage struct {
+	Kind     string  `json:"kind"`
+	Secs     float64 `json:"secs,omitempty"`
+	Rate     float64 `json:"rate,omitempty"`
+	Inflight int     `json:"inflight,omitempty"`
+	Missed   int     `json:"missed,omitempty"`
+}
+
+// Scenario is a set of connections and the stages that they go through, one after the other.
+type Scenario struct {
+	Name    string
+	About   string
+	Conns   int
+	PerConn int // channels per connection
+	// Channels is how many there are. Connection i listens to channel i and, with PerConn > 1, to
+	// others evenly spaced.
+	Channels int
+	Payload  int // bytes
+	Dialing  int // connects under way at once
+	Stalled  int // connections that stop reading in the stalled stage
+	// Prefill is how many messages go to every channel before anyone connects, so that histories
+	// and heaps have their final size when memory is compared.
+	Prefill int
+	Stages  []Stage
+}
+
+// scenarios lists all of them in the order in which they run. Paced rates are such that every
+// target keeps up on one core.
+func scenarios() []Scenario {
+	return []Scenario{
+		{Name: "broadcast", About: "1,000 clients on one channel",
+			Conns: 1000, Channels: 1, PerConn: 1, Payload: 128, Dialing: 128,
+			Stages: []Stage{{Kind: paced, Rate: 20, Secs: 8}, {Kind: saturated, Inflight: 4, Secs: 6}}},
+		{Name: "firehose", About: "100 clients on one channel, 128 messages in flight",
+			Conns: 100, Channels: 1, PerConn: 1, Payload: 128, Dialing: 100,
+			Stages: []Stage{{Kind: saturated, Inflight: 128, Secs: 8}}},
+		{Name: "many", About: "10,000 channels with one client each",
+			Conns: 10000, Channels: 10000, PerConn: 1, Payload: 128, Dialing: 256,
+			Stages: []Stage{{Kind: paced, Rate: 2000, Secs: 8}, {Kind: saturated, Inflight: 64, Secs: 6}}},
+		{Name: "mid", About: "5,000 clients, each on 5 of 500 channels",
+			Conns: 5000, Channels: 500, PerConn: 5, Payload: 128, Dialing: 256,
+			Stages: []Stage{{Kind: paced, Rate: 400, Secs: 8}, {Kind: saturated, Inflight: 64, Secs: 6}}},
+		{Name: "idle", About: "10,000 clients on 1,000 channels, each got one message, then silence",
+			Conns: 10000, Channels: 1000, PerConn: 1, Payload: 128, Dialing: 256,
+			Stages: []Stage{{Kind: idle, Secs: 10}}},
+		{Name: "storm", About: "10,000 clients connect, 2,000 at once",
+			Conns: 10000, Channels: 100, PerConn: 1, Payload: 128, Dialing: 2000},
+		{Name: "resume", About: "5,000 clients come back at once, each having missed 50 messages",
+			Conns: 5000, Channels: 10, PerConn: 1, Payload: 128, Dialing: 1000,
+			Stages: []Stage{{Kind: paced, Rate: 20, Secs: 3}, {Kind: resume, Missed: 50}}},
+		{Name: "stalled", About: "2,000 clients, 8 KiB messages; 100 of the clients stop reading for 15 s",
+			Conns: 2000, Channels: 1, PerConn: 1, Payload: 8 << 10, Dialing: 128, Stalled: 100, Prefill: 4000,
+			Stages: []Stage{{Kind: paced, Rate: 10, Secs: 15}, {Kind: stalled, Rate: 10, Secs: 15}}},
+	}
+}
+
+func findScenario(name string) (Scenario, bool) {
+	for _, s := range scenarios() {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Scenario{}, false
+}
+
+// resumes reports whether s has a stage that only servers with a history can pass.
+func (s *Scenario) resumes() bool {
+	for _, st := range s.Stages {
+		if st.Kind == resume {
+			return true
+		}
+	}
+	return false
+}
+
+// quick makes s small enough to see in seconds whether everything works; its figures mean nothing.
+func (s *Scenario) quick() {
+	s.Conns = max(s.Conns/20, 40)
+	s.Channels = min(s.Channels, s.Conns)
+	s.Prefill /= 20
+	s.Stalled /= 20
+	for i := range s.Stages {
+		st := &s.Stages[i]
+		st.Secs = min(st.Secs, 2)
+		st.Rate = min(st.Rate, 100)
+	}
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+)
+
+// tally counts what the connections received since it was last reset.
+type tally struct {
+	received   int64 // first deliveries of counted messages
+	duplicated int64
+	reordered  int64
+	warmed     int64 // subscriptions that got a warm-up message; never reset
+	framesSeen int64 // WebSocket data frames or SSE data lines
+	bytes      int64
+	closed     int64 // connections closed by the server
+	latency    hist
+	connects   hist
+}
+
+// reset starts a stage.
+func (t *tally) reset() { *t = tally{warmed: t.warmed} }
+
+// message handles one WebSocket message or SSE line. A server may put several of ours in one.
+func (l *loop) message(c *conn, p []byte) {
+	if c.state == joining && bytes.Contains(p, []byte("welcome")) {
+		l.join(c)
+	}
+	if l.tokens && c.ws {
+		c.captureToken(p)
+	}
+	m, p, ok := nextMark(p)
+	for ; ok; m, p, ok = nextMark(p) {
+		w := c.window(m.channel)
+		if m.seq == 0 {
+			if !w.warm {
+				w.warm = true
+				l.warmed++
+			}
+			continue
+		}
+		duplicate, late := w.see(m.seq)
+		if duplicate {
+			l.duplicated++
+			continue
+		}
+		if late {
+			l.reordered++
+		}
+		l.received++
+		c.got++
+		if !c.apart {
+			l.latency.add(l.readAt - m.at)
+		}
+	}
+}
+
+// captureToken keeps the token of a welcome or of a reply to a ping.
+func (c *conn) captureToken(frame []byte) {
+	_, after, ok := bytes.Cut(frame, []byte(`"token":"`))
+	if !ok {
+		return
+	}
+	if token, _, ok := bytes.Cut(after, []byte(`"`)); ok {
+		c.token = string(token)
+	}
+}
