@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"sluice/broker"
+)
+
+func configCommand() *command {
+	flags := newFlags("config")
+	addSettings(flags)
+	channel := flags.String("channel", "", "print what holds for this `channel` instead")
+	return &command{"config", "[SETTINGS]", "print the settings in effect and where each comes from", flags,
+		func(_ context.Context, t *terminal, args []string) error {
+			if len(args) > 0 {
+				return usagef("sluice config takes no arguments; remove %q", args[0])
+			}
+			l, err := load(flags, t.env)
+			if err != nil {
+				return err
+			}
+			if flags.Changed("channel") {
+				return printChannel(t.out, l, *channel)
+			}
+			return printConfig(t.out, l)
+		}}
+}
+
+// line is one line of YAML with a comment.
+type line struct{ text, comment string }
+
+// printLines aligns the comments, but for lines that are too long for it.
+func printLines(w io.Writer, lines []line) error {
+	const widest = 48
+	width := 0
+	for _, l := range lines {
+		if len(l.text) <= widest {
+			width = max(width, len(l.text))
+		}
+	}
+	for _, l := range lines {
+		if _, err := fmt.Fprintf(w, "%-*s  # %s\n", width, l.text, l.comment); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printConfig prints the settings as a settings file; only masked secrets keep it from being one.
+func printConfig(w io.Writer, l *Loaded) error {
+	var lines []line
+	table := settings()
+	for i := range table {
+		s := &table[i]
+		text, err := inline(s, &l.Config)
+		if err != nil {
+			return err
+		}
+		lines = append(lines, line{s.name + ": " + text, l.From(s.name)})
+	}
+	if len(l.Config.Channels) > 0 {
+		lines = append(lines, line{channelsKey + ":", "the first that matches counts"})
+	}
+	for i := range l.Config.Channels {
+		r := &l.Config.Channels[i]
+		var history []string
+		if r.HistoryMessages > 0 {
+			history = append(history, fmt.Sprintf("messages: %d", r.HistoryMessages))
+		}
+		if r.HistoryAge > 0 {
+			history = append(history, "age: "+formatDuration(r.HistoryAge))
+		}
+		text := fmt.Sprintf("- {match: %q, history: {%s}}", r.Match, strings.Join(history, ", "))
+		lines = append(lines, line{"  " + text, r.from})
+	}
+	return printLines(w, lines)
+}
+
+// inline returns a setting's value as YAML on one line.
+func inline(s *setting, c *Config) (string, error) {
+	node := yaml.Node{Kind: yaml.ScalarNode, Value: s.show(c)}
+	switch s.kind {
+	case kindString, kindEnum:
+		node.Tag = "!!str"
+	case kindList:
+		node = yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for _, item := range *s.field(c).(*[]string) {
+			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: item})
+		}
+	}
+	text, err := yaml.Marshal(&node)
+	return strings.TrimSpace(string(text)), err
+}
+
+// printChannel prints what holds for one channel.
+func printChannel(w io.Writer, l *Loaded, channel string) error {
+	if err := broker.CheckChannel(channel); err != nil {
+		return usagef("--channel: %w; name one channel", err)
+	}
+	c := &l.Config
+	messages, age := c.History(channel)
+	rule, messagesFrom, ageFrom := "no rule matches", l.From("history-messages"), l.From("history-age")
+	if r := c.rule(channel); r != nil {
+		rule = fmt.Sprintf("rule %s (%s)", r.Match, r.from)
+		if r.HistoryMessages > 0 {
+			messagesFrom = r.from
+		}
+		if r.HistoryAge > 0 {
+			ageFrom = r.from
+		}
+	}
+	return printLines(w, []line{
+		{"channel: " + channel, rule},
+		{fmt.Sprintf("history-messages: %d", messages), messagesFrom},
+		{"history-age: " + formatDuration(age), ageFrom},
+		{"redis-channel: " + c.RedisChannelPrefix + channel, "of plain PUBLISH"},
+	})
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/broker"
+	"sluice/broker/redis"
+	"sluice/transport"
+)
+
+// Config is what a node runs with: every setting after flags, environment and file have been heard.
+type Config struct {
+	Listen    string // host:port
+	Dev       bool   // open to everyone, with the demo page
+	LogFormat string // text or json
+	LogLevel  string // debug, info, warn or error
+	TLSCert   string // file, PEM
+	TLSKey    string // file, PEM
+
+	Redis              string // URL; empty is the backend in memory
+	RedisPrefix        string // of the keys that Sluice writes
+	RedisChannelPrefix string // of the Redis channels that messages are announced on
+
+	HistoryMessages int           // kept per channel
+	HistoryAge      time.Duration // how long they are kept
+	RingMessages    int           // of a channel's history that this node holds in memory
+	RingBytes       int           // and their bytes
+	Linger          time.Duration // how long a channel stays joined after its last listener left
+
+	Transport transport.Config // all but Access and History, which the program fills in
+	Channels  []ChannelRule    // exceptions by channel name; the first that matches counts
+}
+
+// DefaultConfig returns what holds when nothing is configured.
+func DefaultConfig() Config {
+	r := redis.DefaultConfig()
+	return Config{
+		Listen:             ":8080",
+		LogFormat:          "text",
+		LogLevel:           "info",
+		RedisPrefix:        r.Prefix,
+		RedisChannelPrefix: r.ChannelPrefix,
+		HistoryMessages:    broker.DefaultHistoryMessages,
+		HistoryAge:         broker.DefaultHistoryAge,
+		RingMessages:       1024,
+		RingBytes:          1 << 20,
+		Linger:             5 * time.Second,
+		Transport:          transport.DefaultConfig(),
+	}
+}
+
+// devListen is where a development node listens unless told otherwise: it is open to everyone who
+// reaches it, so it is reached by nobody else.
+const devListen = "127.0.0.1:8080"
+
+const (
+	day  = 24 * time.Hour
+	kib  = 1 << 10
+	mib  = 1 << 20
+	many = 1_000_000
+)
+
+// settings is the one table of settings: flags, environment, file, `sluice config` and
+// docs/settings.md are all made from it. Defaults are in DefaultConfig and nowhere else.
+func settings() []setting {
+	return []setting{
+		{name: "listen", group: "Node", kind: kindString, check: checkListen,
+			text:  "Address to listen on, HOST:PORT. With `dev` the default is " + devListen + ".",
+			field: func(c *Config) any { return &c.Listen }},
+		{name: "dev", group: "Node", kind: kindBool,
+			text:  "Development: everyone may listen and publish, the demo page is on, only this machine is served unless `listen` says otherwise.",
+			field: func(c *Config) any { return &c.Dev }},
+		{name: "demo", group: "Node", kind: kindBool,
+			text:  "Serve the demo page at `/`. With `dev` it is on unless set.",
+			field: func(c *Config) any { return &c.Transport.Demo }},
+		{name: "origins", group: "Node", kind: kindList, check: checkOrigin,
+			text:  "Pages that may connect, such as `https://app.example`, or `*` for all. Empty: only pages of the node's own origin.",
+			field: func(c *Config) any { return &c.Transport.Origins }},
+		{name: "tls-cert", group: "Node", kind: kindString,
+			text:  "Certificate chain, a PEM file. Together with `tls-key` it turns on TLS and HTTP/2.",
+			field: func(c *Config) any { return &c.TLSCert }},
+		{name: "tls-key", group: "Node", kind: kindString,
+			text:  "Private key of `tls-cert`, a PEM file.",
+			field: func(c *Config) any { return &c.TLSKey }},
+		{name: "log-format", group: "Node", kind: kindEnum, options: []string{"text", "json"},
+			text:  "How logs are written to standard error.",
+			field: func(c *Config) any { return &c.LogFormat }},
+		{name: "log-level", group: "Node", kind: kindEnum, options: []string{"debug", "info", "warn", "error"},
+			text:  "The least level that is logged.",
+			field: func(c *Config) any { return &c.LogLevel }},
+
+		{name: "redis", group: "Redis", kind: kindString, secret: true, check: checkRedis,
+			text:  "URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS. Empty: messages stay in the memory of this one node.",
+			field: func(c *Config) any { return &c.Redis }},
+		{name: "redis-prefix", group: "Redis", kind: kindString, check: checkKeyPrefix,
+			text:  "Begins every key that Sluice writes. Nodes that belong together share it; the Redis function `sluice_publish` knows only the default.",
+			field: func(c *Config) any { return &c.RedisPrefix }},
+		{name: "redis-channel-prefix", group: "Redis", kind: kindString, check: checkChannelPrefix,
+			text:  "Put before a channel's name to get the Redis channel of plain `PUBLISH`. Empty: they are the same.",
+			field: func(c *Config) any { return &c.RedisChannelPrefix }},
+
+		{name: "history-messages", group: "History", kind: kindInt, unit: "messages", min: 1, max: many,
+			text:  "Messages kept per channel for those who come back.",
+			field: func(c *Config) any { return &c.HistoryMessages }},
+		{name: "history-age", group: "History", kind: kindDuration, min: int64(time.Second), max: int64(30 * day),
+			text:  "How long they are kept after the newest one.",
+			field: func(c *Config) any { return &c.HistoryAge }},
+		{name: "ring-messages", group: "History", kind: kindInt, unit: "messages", min: 16, max: many,
+			text:  "The newest messages per channel that this node holds in memory. Who reads no further back costs Redis nothing.",
+			field: func(c *Config) any { return &c.RingMessages }},
+		{name: "ring-bytes", group: "History", kind: kindBytes, min: 4 * kib, max: kib * mib,
+			text:  "Their bytes, at most. One message is always held.",
+			field: func(c *Config) any { return &c.RingBytes }},
+		{name: "linger", group: "History", kind: kindDuration, min: int64(time.Millisecond), max: int64(day),
+			text:  "How long a channel stays in memory after its last listener left.",
+			field: func(c *Config) any { return &c.Linger }},
+
+		{name: "heartbeat", group: "Delivery", kind: kindDuration, min: int64(100 * time.Millisecond), max: int64(10 * time.Minute),
+			text:  "The longest silence that a client sees. Proxies close what is silent for 30 to 60 seconds.",
+			field: func(c *Config) any { return &c.Transport.Heartbeat }},
+		{name: "retry", group: "Delivery", kind: kindDuration, min: int64(100 * time.Millisecond), max: int64(10 * time.Minute),
+			text:  "Clients are told to come back after this to twice this, drawn for each.",
+			field: func(c *Config) any { return &c.Transport.Retry }},
+		{name: "coalesce", group: "Delivery", kind: kindDuration, min: 0, max: int64(100 * time.Millisecond),
+			text:  "Under load, the longest that a message waits to share a write with others. 0 never waits.",
+			field: func(c *Config) any { return &c.Transport.Coalesce }},
+		{name: "writers", group: "Delivery", kind: kindInt, unit: "goroutines", min: 0, max: 256,
+			text:  "Writer goroutines. 0 is one a core.",
+			field: func(c *Config) any { return &c.Transport.Writers }},
+		{name: "write-timeout", group: "Delivery", kind: kindDuration, min: int64(100 * time.Millisecond), max: int64(10 * time.Minute),
+			text:  "A connection that takes nothing for this long while something is owed to it is closed.",
+			field: func(c *Config) any { return &c.Transport.WriteTimeout }},
+		{name: "max-lag", group: "Delivery", kind: kindDuration, min: int64(100 * time.Millisecond), max: int64(day),
+			text:  "A connection whose oldest owed byte is older than this is closed, even if it still takes a byte now and then.",
+			field: func(c *Config) any { return &c.Transport.MaxLag }},
+		{name: "unsent-limit", group: "Delivery", kind: kindBytes, min: 0, max: 16 * mib,
+			text:  "What the kernel may hold unsent per connection (`TCP_NOTSENT_LOWAT`). 0 leaves it to the kernel.",
+			field: func(c *Config) any { return &c.Transport.UnsentLimit }},
+		{name: "send-buffer", group: "Delivery", kind: kindBytes, min: 0, max: 64 * mib,
+			text:  "The kernel's send buffer per connection (`SO_SNDBUF`). 0 leaves it to the kernel.",
+			field: func(c *Config) any { return &c.Transport.SendBuffer }},
+		{name: "drain-time", group: "Delivery", kind: kindDuration, min: 0, max: int64(time.Hour),
+			text:  "A node that stops closes its connections one by one over this time, so that they do not all come back at once.",
+			field: func(c *Config) any { return &c.Transport.DrainTime }},
+
+		{name: "max-sessions", group: "Limits", kind: kindInt, unit: "connections", min: 1, max: 10 * many,
+			text:  "Connections at once.",
+			field: func(c *Config) any { return &c.Transport.MaxSessions }},
+		{name: "max-channels", group: "Limits", kind: kindInt, unit: "channels", min: 1, max: 10_000,
+			text:  "Channels per connection.",
+			field: func(c *Config) any { return &c.Transport.MaxChannels }},
+		{name: "max-message", group: "Limits", kind: kindBytes, min: 1, max: 64 * mib,
+			text:  "The largest payload.",
+			field: func(c *Config) any { return &c.Transport.MaxMessage }},
+		{name: "max-batch", group: "Limits", kind: kindInt, unit: "messages", min: 1, max: 100_000,
+			text:  "Messages in one `POST /publish`.",
+			field: func(c *Config) any { return &c.Transport.MaxBatch }},
+		{name: "max-command", group: "Limits", kind: kindBytes, min: 256, max: 64 * mib,
+			text:  "The largest WebSocket message from a client.",
+			field: func(c *Config) any { return &c.Transport.MaxCommand }},
+		{name: "command-rate", group: "Limits", kind: kindNumber, unit: "commands a second", min: 1, max: many,
+			text:  "Commands a second per connection.",
+			field: func(c *Config) any { return &c.Transport.CommandRate }},
+		{name: "command-burst", group: "Limits", kind: kindInt, unit: "commands", min: 1, max: many,
+			text:  "Commands at once per connection.",
+			field: func(c *Config) any { return &c.Transport.CommandBurst }},
+		{name: "max-header", group: "Limits", kind: kindBytes, min: kib, max: mib,
+			text:  "The largest head of a request.",
+			field: func(c *Config) any { return &c.Transport.MaxHeader }},
+		{name: "header-timeout", group: "Limits", kind: kindDuration, min: int64(100 * time.Millisecond), max: int64(5 * time.Minute),
+			text:  "To read a request's head, TLS handshake included.",
+			field: func(c *Config) any { return &c.Transport.HeaderTimeout }},
+		{name: "body-timeout", group: "Limits", kind: kindDuration, min: int64(100 * time.Millisecond), max: int64(time.Hour),
+			text:  "To read a request's body.",
+			field: func(c *Config) any { return &c.Transport.BodyTimeout }},
+		{name: "join-timeout", group: "Limits", kind: kindDuration, min: int64(100 * time.Millisecond), max: int64(5 * time.Minute),
+			text:  "How long a new connection waits for the backend before it is sent away to come back later.",
+			field: func(c *Config) any { return &c.Transport.JoinTimeout }},
+		{name: "publish-wait", group: "Limits", kind: kindDuration, min: int64(10 * time.Millisecond), max: int64(time.Minute),
+			text:  "How long a publish may take before it is answered with 503.",
+			field: func(c *Config) any { return &c.Transport.PublishWait }},
+	}
+}
+
+// check returns an error for settings that are fine by themselves and wrong together.
+func (c *Config) check() error {
+	switch {
+	case c.TLSCert != "" && c.TLSKey == "":
+		return errors.New("tls-cert is set and tls-key is not; set both, or neither to serve without TLS")
+	case c.TLSKey != "" && c.TLSCert == "":
+		return errors.New("tls-key is set and tls-cert is not; set both, or neither to serve without TLS")
+	}
+	return nil
+}
+
+func checkListen(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return errors.New("write HOST:PORT such as 127.0.0.1:8080, or :8080 for all addresses")
+	}
+	return nil
+}
+
+func checkOrigin(s string) error {
+	u, err := url.Parse(s)
+	if s != "*" && (err != nil || u.Host == "" || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s)) {
+		return errors.New("write a scheme and a host in lower case, without a path, such as https://app.example, or *")
+	}
+	return nil
+}
+
+func checkRedis(s string) error {
+	u, err := url.Parse(s)
+	if s != "" && (err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix") {
+		return errors.New("write redis://user:password@host:6379/0 (rediss:// for TLS), special characters in the password as %XX")
+	}
+	return nil
+}
+
+// checkKeyPrefix admits what channel names are made of: whatever else stands in a Redis key may steer
+// Cluster slots (braces) or match patterns.
+func checkKeyPrefix(s string) error {
+	if err := broker.CheckChannel(s); err != nil {
+		return fmt.Errorf("use 1 to %d characters out of A-Z a-z 0-9 _ . : / - @ ~", broker.MaxChannel)
+	}
+	return nil
+}
+
+// checkChannelPrefix admits nothing at all, too.
+func checkChannelPrefix(s string) error {
+	if s == "" {
+		return nil
+	}
+	return checkKeyPrefix(s)
+}
