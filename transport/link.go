@@ -3,6 +3,7 @@ package transport
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,12 +28,14 @@ type streamLink struct {
 	timeout func(t time.Time) error // sets the deadline of one write
 	end     func()                  // closes what is under dst
 	active  sync.WaitGroup          // the write under way
+	writing atomic.Bool
 	once    sync.Once
 }
 
 func (l *streamLink) write(b []byte) (int, bool, error) {
 	own := append([]byte(nil), b...)
 	l.active.Add(1)
+	l.writing.Store(true)
 	go func() {
 		defer l.active.Done()
 		_ = l.timeout(time.Now().Add(l.session.server.config.WriteTimeout))
@@ -40,6 +43,7 @@ func (l *streamLink) write(b []byte) (int, bool, error) {
 		if err == nil && l.flush != nil {
 			err = l.flush()
 		}
+		l.writing.Store(false)
 		l.session.wrote(err)
 	}()
 	return len(b), true, nil

@@ -161,8 +161,11 @@ func (s *Server) streamSSE(c echo.Context, ss *session, l *listenRequest) error 
 		ss.gone()
 		<-ended
 	}
-	// A write that is stuck ends with its deadline or with the stream; the ResponseWriter must not outlive it.
-	_ = rc.SetWriteDeadline(time.Now())
+	// The ResponseWriter must outlive the last write. One that is stuck is cut short; otherwise the
+	// stream ends in good order.
+	if link.writing.Load() {
+		_ = rc.SetWriteDeadline(time.Now())
+	}
 	link.active.Wait()
 	return nil
 }
