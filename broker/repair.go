@@ -16,34 +16,32 @@ func (s sink) Deliver(m *Message) {
 
 // Joined is when the position may be read: what is published after it will be delivered.
 func (s sink) Joined(channels []string) {
-	for _, c := range channels {
-		l := s.b.lookup(c)
-		if l == nil {
-			continue
-		}
-		l.mu.Lock()
-		l.epoch++
+	s.each(channels, func(l *Log) {
 		if l.ready {
 			l.state = repairing
 		}
 		s.b.enqueue(l)
-		l.mu.Unlock()
-	}
+	})
 }
 
 func (s sink) Lost(channels []string) {
-	for _, c := range channels {
-		l := s.b.lookup(c)
-		if l == nil {
-			continue
-		}
-		l.mu.Lock()
-		l.epoch++
+	s.each(channels, func(l *Log) {
 		if l.ready {
 			l.state = repairing
 			l.broken = l.broken || l.sawLive || !l.sawStored
 		}
-		l.mu.Unlock()
+	})
+}
+
+// each begins a new epoch in the channels' logs: a read that is under way will not count.
+func (s sink) each(channels []string, change func(*Log)) {
+	for _, c := range channels {
+		if l := s.b.lookup(c); l != nil {
+			l.mu.Lock()
+			l.epoch++
+			change(l)
+			l.mu.Unlock()
+		}
 	}
 }
 
