@@ -1,0 +1,78 @@
+// Drives one Chromium for a Go test. Each line on standard input is a command, a JSON object with
+// "do" and its arguments; each is answered by one line on standard output, {"value": …} or
+// {"error": "…"}. The browser ends with standard input.
+//
+//   open   {url}                 loads a page
+//   run    {script, arg}         calls the function in the page and answers what it returns
+//   wait   {script, arg, within} until the function in the page returns something true, milliseconds
+//   shot   {path, dark}          writes a screenshot of the whole page
+//   noise  {}                    what the page has complained about since it was asked last
+//
+// CHROMIUM names the browser; by default it is looked for where systems put it.
+
+import { existsSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const places = [
+  process.env.CHROMIUM,
+  "/usr/bin/chromium",
+  "/usr/bin/chromium-browser",
+  "/usr/bin/google-chrome",
+  "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+];
+
+const browser = await chromium.launch({
+  executablePath: places.find((p) => p && existsSync(p)),
+  args: process.getuid?.() === 0 ? ["--no-sandbox"] : [], // Chromium's sandbox refuses root
+});
+const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+
+let noise = [];
+page.on("console", (m) => {
+  if (m.location().url.endsWith("/favicon.ico")) return; // asked for by the browser, not by a page
+  if (m.type() === "error" || m.type() === "warning") noise.push(`${m.type()}: ${m.text()}`);
+});
+page.on("pageerror", (e) => noise.push(`exception: ${e.message}`));
+await page.addInitScript(() => {
+  document.addEventListener("securitypolicyviolation", (e) => {
+    console.error(`CSP: ${e.effectiveDirective} blocked ${e.blockedURI}`);
+  });
+});
+
+// call is the text of a function, called with arg.
+const call = ({ script, arg }) => `(${script})(${JSON.stringify(arg ?? null)})`;
+
+const commands = {
+  open: ({ url }) => page.goto(url).then((r) => r?.status()),
+  run: (c) => page.evaluate(call(c)),
+  // Playwright's own waitForFunction needs eval in the page, which its content policy forbids.
+  wait: async (c) => {
+    for (const end = Date.now() + c.within; ; await new Promise((resolve) => setTimeout(resolve, 50))) {
+      const value = await page.evaluate(call(c));
+      if (value) return value;
+      if (Date.now() > end) throw new Error(`not within ${c.within} ms: ${c.script} of ${JSON.stringify(c.arg)}`);
+    }
+  },
+  shot: async ({ path, dark }) => {
+    await page.emulateMedia({ colorScheme: dark ? "dark" : "light" });
+    await page.screenshot({ path, fullPage: true });
+  },
+  noise: () => {
+    const all = noise;
+    noise = [];
+    return all;
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { do: name, ...args } = JSON.parse(line);
+  let answer;
+  try {
+    answer = { value: (await commands[name](args)) ?? null };
+  } catch (e) {
+    answer = { error: e.message };
+  }
+  process.stdout.write(JSON.stringify(answer) + "\n");
+}
+await browser.close();

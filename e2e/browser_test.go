@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// browser is a Chromium with one page, driven by browser/driver.mjs.
+type browser struct {
+	t       *testing.T
+	in      io.WriteCloser
+	answers chan json.RawMessage
+}
+
+// startBrowser starts Chromium, or skips the test where there is none.
+func startBrowser(t *testing.T) *browser {
+	t.Helper()
+	missing := func(what, fix string) {
+		t.Helper()
+		if os.Getenv("SLUICE_REQUIRE_BROWSER") == "1" {
+			t.Fatalf("SLUICE_REQUIRE_BROWSER=1 and no %s: %s", what, fix)
+		}
+		t.Skipf("no %s: %s", what, fix)
+	}
+	if !slices.ContainsFunc([]string{os.Getenv("CHROMIUM"), "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"},
+		func(path string) bool { _, err := os.Stat(path); return err == nil }) {
+		missing("Chromium", "install it (apt-get install chromium) or name it in CHROMIUM")
+	}
+	if _, err := exec.LookPath("node"); err != nil {
+		missing("Node", "install Node 20 or newer")
+	}
+	if _, err := os.Stat(filepath.Join("browser", "node_modules", "playwright-core")); err != nil {
+		missing("playwright-core", "run npm ci in e2e/browser, or ./test.sh, which does")
+	}
+	cmd := exec.Command("node", "driver.mjs")
+	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = "browser", os.Stderr, orphanless()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{t: t, in: in, answers: make(chan json.RawMessage)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(b.answers)
+		lines := bufio.NewReader(out)
+		for {
+			line, err := lines.ReadBytes('\n')
+			if err != nil {
+				_ = cmd.Wait()
+				return
+			}
+			b.answers <- line
+		}
+	}()
+	t.Cleanup(func() {
+		in.Close()
+		kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		defer kill.Stop()
+		for range b.answers { // a late answer must not keep the reader
+		}
+		<-ended
+	})
+	return b
+}
+
+// browserTime bounds one step of the browser.
+const browserTime = 30 * time.Second
+
+// do has the driver do one thing and reads its answer into value, if that is not nil.
+func (b *browser) do(name string, args map[string]any, value any) {
+	b.t.Helper()
+	command := map[string]any{"do": name}
+	for k, v := range args {
+		command[k] = v
+	}
+	line, err := json.Marshal(command)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.in.Write(append(line, '\n')); err != nil {
+		b.t.Fatalf("browser: %v", err)
+	}
+	var answer struct {
+		Value json.RawMessage
+		Error string
+	}
+	select {
+	case line, ok := <-b.answers:
+		if !ok {
+			b.t.Fatalf("browser: the driver ended; its complaint is above")
+		}
+		if err := json.Unmarshal(line, &answer); err != nil {
+			b.t.Fatalf("browser: %.200q: %v", line, err)
+		}
+	case <-time.After(browserTime):
+		b.t.Fatalf("browser: no answer to %s within %v", name, browserTime)
+	}
+	if answer.Error != "" {
+		b.t.Fatalf("browser: %s: %s", name, answer.Error)
+	}
+	if value != nil {
+		if err := json.Unmarshal(answer.Value, value); err != nil {
+			b.t.Fatalf("browser: %s: %v", name, err)
+		}
+	}
+}
+
+// open loads a page. A text page such as /healthz is a blank one of the node's own origin.
+func (b *browser) open(url string) {
+	b.t.Helper()
+	var status int
+	b.do("open", map[string]any{"url": url}, &status)
+	if status != 200 {
+		b.t.Fatalf("browser: %s answered %d", url, status)
+	}
+}
+
+// run calls a function in the page.
+func (b *browser) run(script string, arg, value any) {
+	b.t.Helper()
+	b.do("run", map[string]any{"script": script, "arg": arg}, value)
+}
+
+// wait waits until a function in the page returns something true.
+func (b *browser) wait(script string, arg any) {
+	b.t.Helper()
+	b.do("wait", map[string]any{"script": script, "arg": arg, "within": 15000}, nil)
+}
+
+// shot writes a screenshot to browser/out.
+func (b *browser) shot(name string, dark bool) {
+	b.t.Helper()
+	b.do("shot", map[string]any{"path": filepath.Join("out", name), "dark": dark}, nil)
+}
+
+// noise returns what the page has complained about: errors, warnings, broken content policy.
+func (b *browser) noise() (all []string) {
+	b.t.Helper()
+	b.do("noise", nil, &all)
+	return all
+}

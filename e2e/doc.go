@@ -1,0 +1,12 @@
+// Package e2e tests Sluice from outside: the real program as processes, a real redis-server, real
+// sockets and a real browser. It knows docs/protocol.md and the command line, and nothing of the code.
+//
+// Its fault tests publish thousands of messages while something is broken on purpose and hold what
+// every client got against the ledger of what was acknowledged. They promise:
+//   - No acknowledged durable message is lost, repeated or out of order, on either transport.
+//   - Where Redis itself lost or trimmed messages, the hole has a gap in its place.
+//   - A node that is told to stop owes nobody anything when it is gone, and exits with 0.
+//
+// SLUICE_REQUIRE_REDIS=1 and SLUICE_REQUIRE_BROWSER=1 make a missing redis-server or Chromium a
+// failure where it is a skipped test otherwise. SLUICE_E2E_SEED repeats the random choices of a run.
+package e2e

@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# The one test command: formatting, vet, staticcheck, all Go and JavaScript tests with the race
+# detector, a real Redis and a real Chromium, and a round of fuzzing.
+#
+#   ./test.sh          everything, some minutes
+#   ./test.sh quick    without browser and fuzzing
+#
+# It needs Go and Node. On Debian and Ubuntu it installs the rest (gcc for the race detector,
+# redis-server, chromium) when it is root or may use sudo; elsewhere it says what is missing.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+mapfile -t modules < <(find . -name go.mod -not -path '*/node_modules/*' -printf '%h\n' | sort) # the first is this one
+fuzz_seconds=30 # for all fuzz targets together, two each at least
+
+quick=false
+case "${1-}" in
+quick) quick=true ;;
+'') ;;
+*)
+	echo "usage: ./test.sh [quick]" >&2
+	exit 2
+	;;
+esac
+
+passed=0
+failed=0
+failures=()
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# step NAME COMMAND… runs one step and books it as one test.
+step() {
+	local name=$1 from=$SECONDS
+	shift
+	printf '\n== %s\n' "$name"
+	if "$@"; then
+		passed=$((passed + 1))
+		printf -- '-- %s: ok, %d s\n' "$name" $((SECONDS - from))
+	else
+		failed=$((failed + 1))
+		failures+=("$name")
+		printf -- '-- %s: FAILED, %d s\n' "$name" $((SECONDS - from))
+	fi
+}
+
+# go_tests NAME MODULE ARGUMENTS… runs go test in a module and books each of its tests.
+go_tests() {
+	local name=$1 module=$2 report=$PWD/.ci/report.mjs from=$SECONDS status=0 ok=0 bad=0
+	shift 2
+	printf '\n== %s\n' "$name"
+	(cd "$module" && go test -json "$@" 2>&1) | node "$report" "$scratch/counts" || status=1
+	if [ -e "$scratch/counts" ]; then
+		read -r ok bad <"$scratch/counts"
+		rm "$scratch/counts"
+	fi
+	if [ $status != 0 ] && [ "$bad" = 0 ]; then
+		bad=1 # it did not get as far as a test
+	fi
+	passed=$((passed + ok))
+	failed=$((failed + bad))
+	if [ "$bad" != 0 ]; then
+		failures+=("$name")
+		printf -- '-- %s: %d FAILED, %d s\n' "$name" "$bad" $((SECONDS - from))
+	else
+		printf -- '-- %s: ok, %d s\n' "$name" $((SECONDS - from))
+	fi
+}
+
+# install COMMAND PACKAGE… makes sure that COMMAND exists.
+install() {
+	local command=$1 root=()
+	shift
+	command -v "$command" >/dev/null && return
+	if [ "$(id -u)" != 0 ]; then
+		root=(sudo -n)
+	fi
+	if ! command -v apt-get >/dev/null || ! "${root[@]}" true 2>/dev/null; then
+		echo "missing: $command. Install it (Debian: apt-get install $*) and start again." >&2
+		exit 1
+	fi
+	echo "installing $*"
+	if [ ! -e "$scratch/updated" ]; then
+		"${root[@]}" apt-get update -qq
+		touch "$scratch/updated"
+	fi
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+prepare() {
+	local command
+	for command in go node npm; do
+		command -v "$command" >/dev/null || {
+			echo "missing: $command. Go 1.26 (or 1.21, which fetches it) and Node 20 with npm are the two things to have." >&2
+			exit 1
+		}
+	done
+	install gcc gcc libc6-dev
+	install redis-server redis-server
+	export CGO_ENABLED=1 SLUICE_REQUIRE_REDIS=1
+	if ! $quick; then
+		if [ -z "${CHROMIUM-}" ] && ! command -v chromium-browser google-chrome >/dev/null; then
+			install chromium chromium
+		fi
+		export SLUICE_REQUIRE_BROWSER=1 PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
+		cmp -s e2e/browser/package-lock.json e2e/browser/node_modules/.sluice-lock || {
+			(cd e2e/browser && npm ci --silent)
+			cp e2e/browser/package-lock.json e2e/browser/node_modules/.sluice-lock
+		}
+	fi
+	go mod download
+}
+
+formatted() {
+	local files
+	files=$(gofmt -l .)
+	[ -z "$files" ] || {
+		printf 'not formatted (gofmt -w):\n%s\n' "$files"
+		return 1
+	}
+}
+
+# in_modules COMMAND… runs a command in each Go module of the repository.
+in_modules() {
+	local module status=0
+	for module in "${modules[@]}"; do
+		(cd "$module" && "$@") || status=1
+	done
+	return $status
+}
+
+# scripts checks the syntax of what browsers get; tests of it are started by the Go tests of static/.
+scripts() {
+	local file status=0
+	for file in static/*.js e2e/browser/*.mjs .ci/*.mjs; do
+		node --input-type=module --check <"$file" || {
+			echo "in $file"
+			status=1
+		}
+	done
+	return $status
+}
+
+# fuzz_targets lists PACKAGE NAME of each fuzz function.
+fuzz_targets() {
+	go test -list '^Fuzz' ./... | awk '/^Fuzz/ { names[n++] = $1 } /^(ok|FAIL|\?)/ { for (i = 0; i < n; i++) print $2, names[i]; n = 0 }'
+}
+
+fuzz_all() {
+	local targets each package name
+	targets=$(fuzz_targets)
+	[ -n "$targets" ] || return 0
+	each=$((fuzz_seconds / $(wc -l <<<"$targets")))
+	each=$((each < 2 ? 2 : each))
+	while read -r package name; do
+		step "fuzz $name in $package" fuzz "$package" "$name" "$each"
+	done <<<"$targets"
+}
+
+fuzz() {
+	local out
+	# A crasher is left in testdata/fuzz: fix it and commit it.
+	out=$(go test -run '^$' -fuzz "^$2\$" -fuzztime "${3}s" "$1" </dev/null 2>&1) || {
+		echo "$out"
+		return 1
+	}
+	grep -o 'execs: [0-9]*' <<<"$out" | tail -n 1 || true
+}
+
+prepare
+step "gofmt" formatted
+step "go vet" in_modules go vet ./...
+step "staticcheck" in_modules go run "$staticcheck" ./...
+step "JavaScript syntax" scripts
+mapfile -t packages < <(go list ./... | grep -v '/e2e$')
+go_tests "tests" . -race -shuffle=on -timeout 5m "${packages[@]}"
+for module in "${modules[@]:1}"; do
+	go_tests "tests in $module" "$module" -race -shuffle=on -timeout 5m ./...
+done
+if $quick; then
+	go_tests "end to end, without a browser" . -race -timeout 5m -skip '^TestBrowser' ./e2e
+else
+	go_tests "end to end" . -race -timeout 5m ./e2e
+	fuzz_all
+fi
+
+echo
+for name in "${failures[@]}"; do
+	echo "failed: $name"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
