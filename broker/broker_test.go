@@ -131,6 +131,7 @@ type reader struct {
 	name    string
 	random  *rand.Rand
 	nodes   []*broker.Broker
+	away    time.Duration
 	log     *broker.Log
 	sub     broker.Subscription
 	at      broker.Position
@@ -186,6 +187,9 @@ func (r *reader) take(ctx context.Context, channel, last string) error {
 		}
 		if r.random.IntN(8) == 0 {
 			r.leave()
+			if r.away > 0 {
+				time.Sleep(rand.N(r.away)) // it is away, it waits for nothing
+			}
 			r.come(channel)
 		}
 		if r.random.IntN(8) == 0 {
@@ -201,13 +205,17 @@ func TestBrokerOverShakyLink(t *testing.T) {
 		name     string
 		fault    float64
 		ring     int
+		bytes    int
 		live     bool
+		away     time.Duration // the longest that a reader is away
 		messages int
 	}{
-		{"steady", 0, 1024, true, 2000},
-		{"shaky", 0.05, 1024, false, 2000},
-		{"shaky, tiny ring", 0.05, 8, false, 2000},
-		{"shaky, with live messages", 0.05, 64, true, 2000},
+		{"steady", 0, 1024, 0, true, 0, 2000},
+		{"steady, little memory", 0, 1024, 8 << 10, false, 20 * time.Millisecond, 3000},
+		{"shaky", 0.05, 1024, 0, false, 0, 2000},
+		{"shaky, tiny ring", 0.05, 8, 0, false, 0, 2000},
+		{"shaky, with live messages", 0.05, 64, 0, true, 0, 2000},
+		{"shaky, with live messages, away for long", 0.05, 64, 0, true, 10 * time.Millisecond, 2000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			seed := rand.Uint64()
@@ -218,7 +226,7 @@ func TestBrokerOverShakyLink(t *testing.T) {
 			var running sync.WaitGroup
 			for i := range 3 {
 				n := link.node(seed + uint64(i))
-				b := broker.New(n, broker.Options{RingMessages: tt.ring, Linger: time.Millisecond})
+				b := broker.New(n, broker.Options{RingMessages: tt.ring, RingBytes: tt.bytes, Linger: time.Millisecond})
 				nodes = append(nodes, b)
 				running.Go(func() {
 					if err := b.Run(ctx); err != nil {
@@ -233,7 +241,7 @@ func TestBrokerOverShakyLink(t *testing.T) {
 
 			var readers []*reader
 			for i := range 12 {
-				r := &reader{name: fmt.Sprintf("reader %d", i), random: rand.New(rand.NewPCG(seed, uint64(i))), nodes: nodes, notices: make(chan struct{}, 1)}
+				r := &reader{name: fmt.Sprintf("reader %d", i), random: rand.New(rand.NewPCG(seed, uint64(i))), nodes: nodes, away: tt.away, notices: make(chan struct{}, 1)}
 				r.come("c")
 				for !r.sub.Started() {
 					select {

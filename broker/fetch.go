@@ -73,10 +73,10 @@ func (s *Subscription) advance() {
 	}
 }
 
-// room is how many more messages the ring can hold.
+// room is how many more messages can be put in front of the ring.
 func (l *Log) room() int {
 	o := &l.broker.options
-	if l.ring.bytes >= o.RingBytes {
+	if l.ring.shifted || l.ring.bytes >= o.RingBytes {
 		return 0
 	}
 	return o.RingMessages - l.ring.len()
@@ -233,21 +233,21 @@ func (l *Log) prepend(ms []*Message, base Position, asked int) {
 	if l.base != base {
 		return // the ring moved on meanwhile; those who wait try again
 	}
-	short := len(ms) < asked
+	whole := len(ms) < asked // the history has no more than this
 	for len(ms) > 0 && ms[len(ms)-1].Position != base && base.Before(ms[len(ms)-1].Position) {
 		ms = ms[:len(ms)-1] // the ring was empty and more has been published since
 	}
-	if len(ms) == 0 && !short {
-		return // so much more that the node will hear of it first
-	}
-	for n := len(ms); n > 0 && l.room() > 0; n-- {
+	n := len(ms)
+	for ; n > 0 && l.room() > 0; n-- {
 		m := ms[n-1]
 		if m.Position != l.base {
-			break
+			l.exhausted = true // what is there does not lead to the ring
+			return
 		}
 		l.ring.unshift(m)
 		l.base = m.Previous
-		short = short || n > 1 && ms[n-2].Position != l.base
 	}
-	l.exhausted = short || l.base == base
+	if n == 0 && whole {
+		l.exhausted = true // else the ring is full before the history is
+	}
 }

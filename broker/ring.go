@@ -4,6 +4,7 @@ package broker
 // never changes its message, so a cursor is one number; older indices fall out at the front.
 type ring struct {
 	first, next uint64
+	shifted     bool // something fell out: nothing may be put in front any more, its index was used
 	bytes       int
 	slots       []*Message // slot of index i is i & (len-1); len is a power of two
 }
@@ -33,6 +34,7 @@ func (r *ring) shift() *Message {
 	m := r.at(r.first)
 	r.set(r.first, nil)
 	r.first++
+	r.shifted = true
 	r.bytes -= m.size()
 	return m
 }

@@ -88,7 +88,7 @@ func (n *node) start(addr string) string {
 	}
 	n.done = make(chan struct{})
 	listening := make(chan string, 1)
-	go n.follow(r, listening)
+	go n.follow(n.cmd, r, n.done, listening)
 	select {
 	case addr = <-listening:
 	case <-n.done:
@@ -100,9 +100,9 @@ func (n *node) start(addr string) string {
 }
 
 // follow keeps the log and reports the address that the node listens on.
-func (n *node) follow(r io.ReadCloser, listening chan<- string) {
-	defer close(n.done)
-	defer n.cmd.Wait() //nolint:errcheck // the state says it
+func (n *node) follow(cmd *exec.Cmd, r io.ReadCloser, done chan<- struct{}, listening chan<- string) {
+	defer close(done)
+	defer func() { _ = cmd.Wait() }() // its state says it
 	defer r.Close()
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)

@@ -109,11 +109,11 @@ func appendWelcome(dst []byte, s *session) []byte {
 	dst = append(dst, `,"heartbeat":`...)
 	dst = strconv.AppendFloat(dst, s.server.config.Heartbeat.Seconds(), 'f', -1, 64)
 	dst = append(dst, `,"channels":[`...)
-	for i, f := range s.feeds {
+	for i, p := range s.places(nil, broker.Position{}) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendString(dst, f.Channel())
+		dst = appendString(dst, p.Channel)
 	}
 	return append(dst, ']')
 }

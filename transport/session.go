@@ -146,10 +146,11 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 	return b, false
 }
 
-// begin opens the session once all channels that it came with are joined.
+// begin opens the session once all channels that it came with are joined. Those of a subscribe
+// command that was quicker are not among them; they get their own answer.
 func (s *session) begin() bool {
 	for _, f := range s.feeds {
-		if !f.begin() {
+		if f.reply == nil && !f.Started() {
 			return false
 		}
 	}
@@ -168,6 +169,9 @@ func (s *session) begin() bool {
 func (s *session) places(f *feed, at broker.Position) []broker.Place {
 	ps := s.writer.places[:0]
 	for _, x := range s.feeds {
+		if x.reply != nil {
+			continue // its subscribe has not been answered
+		}
 		p := broker.Place{Channel: x.Channel(), Position: x.Position()}
 		if x == f {
 			p.Position = at

@@ -182,6 +182,22 @@ func TestWSResume(t *testing.T) {
 	})
 }
 
+// A subscribe can be there before the welcome has gone out; the welcome is about the URL all the same.
+func TestWSEarlySubscribe(t *testing.T) {
+	n := newNode(t, nil)
+	for range 50 {
+		c := n.ws("", subprotocolJSON)
+		c.send(`{"type":"subscribe","ref":1,"channels":["a","b"]}`)
+		if w := c.want("welcome"); string(w.Channels) != "[]" || w.Token != "" {
+			t.Fatalf("welcome %+v %s", w, w.Channels)
+		}
+		if r := c.want("reply"); !strings.Contains(string(r.Channels), `"b"`) {
+			t.Fatalf("reply %+v %s", r, r.Channels)
+		}
+		_ = c.Close()
+	}
+}
+
 func TestWSPing(t *testing.T) {
 	n := newNode(t, func(c *Config) { c.Heartbeat = 200 * time.Millisecond })
 	c := n.ws("channel=a", subprotocolJSON)
