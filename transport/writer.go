@@ -67,15 +67,19 @@ func (w *writer) poke() {
 	}
 }
 
-// sweeps is how many steps a sweep over all sessions takes; one sweep lasts half a heartbeat.
+// sweeps is how many steps a sweep over all sessions takes.
 const sweeps = 16
+
+// sweepTime is how long a sweep takes: a little less than half a heartbeat, so that a session whose
+// silence would outlast the heartbeat at the next visit is found at this one.
+func (c *Config) sweepTime() time.Duration { return c.Heartbeat * 12 / 25 }
 
 // loop works until ctx ends. After quiet the first message goes out at once. When a pass has written
 // mostly to the sessions of the pass before it, the next one waits until Coalesce after its end, so
 // that what arrives meanwhile shares its writes; where all go to different sessions, waiting would
 // merge nothing.
 func (w *writer) loop(ctx context.Context) {
-	w.step = time.NewTicker(w.server.config.Heartbeat / 2 / sweeps)
+	w.step = time.NewTicker(w.server.config.sweepTime() / sweeps)
 	defer w.step.Stop()
 	var last time.Time
 	for {
@@ -321,8 +325,9 @@ func (w *writer) giveUp(s *session) {
 
 // beat breaks the silence before it lasts a heartbeat, and asks a quiet WebSocket client for a sign of life.
 func (w *writer) beat(s *session, now, beat int64) {
-	quiet := now-s.wroteAt >= beat/2-beat/(2*sweeps)
-	if s.ws != nil && now-s.seen.Load() >= beat/2 {
+	next := now + w.server.config.sweepTime().Milliseconds() // when it is looked at again
+	quiet := next-s.wroteAt > beat
+	if s.ws != nil && next-s.seen.Load() > beat {
 		s.out = append(s.out, pingFrame...)
 	}
 	if quiet {
