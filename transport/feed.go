@@ -94,9 +94,10 @@ func (f *feed) begin() bool {
 	return true
 }
 
-// mark queues f as having something to take.
+// mark queues f as having something to take. Once the session is ending nothing is: no message may
+// follow a close frame.
 func (s *session) mark(f *feed) {
-	if f.queued {
+	if f.queued || s.ending {
 		return
 	}
 	f.queued = true

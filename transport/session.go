@@ -117,7 +117,7 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 	}
 	b = append(scratch[:0], s.out...)
 	s.out = nil
-	for s.dirty != nil && len(b) < maxWrite && s.state != closing {
+	for s.dirty != nil && len(b) < maxWrite {
 		f := s.dirty
 		s.unmark(f)
 		if !f.begin() {
@@ -149,13 +149,18 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 // begin opens the session once all channels that it came with are joined. Those of a subscribe
 // command that was quicker are not among them; they get their own answer.
 func (s *session) begin() bool {
+	commands := false
 	for _, f := range s.feeds {
-		if f.reply == nil && !f.Started() {
+		if f.reply != nil {
+			commands = true
+		} else if !f.Started() {
 			return false
 		}
 	}
 	s.state = open
-	s.wait = 0
+	if !commands { // theirs has the same end
+		s.wait = 0
+	}
 	welcome := s.format.welcome(s)
 	if s.head != nil {
 		welcome = append(s.head, welcome...)

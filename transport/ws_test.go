@@ -1,14 +1,19 @@
 package transport
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"sluice/broker"
 )
 
 func TestWSPlain(t *testing.T) {
@@ -333,5 +338,54 @@ func TestDrain(t *testing.T) {
 	c.wantClose(int(closeRestart))
 	if _, err := http.Get(n.url("/healthz")); err == nil {
 		t.Error("a node that drains takes new connections")
+	}
+}
+
+// RFC 6455 §5.5.1: nothing follows a close frame, however many messages are on their way.
+func TestWSNothingAfterClose(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.Coalesce = 0 })
+	stop := make(chan struct{})
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = n.broker.Publish(t.Context(), &broker.Message{Channel: "a", Data: []byte("x")}, broker.PublishOptions{Live: true})
+			}
+		}
+	})
+	defer publishing.Wait()
+	defer close(stop)
+	for range 20 {
+		c, err := net.Dial("tcp", n.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(c, "GET /ws?channel=a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		r := bufio.NewReader(c)
+		if _, err := http.ReadResponse(r, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Peek(3); err != nil { // messages flow
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte{0x81, 1, 'x'}); err != nil { // not masked: a protocol error
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		all, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(all); {
+			size := 2 + int(all[i+1])
+			if all[i] == 0x88 && i+size != len(all) {
+				t.Fatalf("%d bytes follow the close frame: %.20q", len(all)-i-size, all[i+size:])
+			}
+			i += size
+		}
+		_ = c.Close()
 	}
 }
