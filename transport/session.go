@@ -132,7 +132,6 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 			continue
 		}
 		s.mark(f)
-		s.writer.stats.deliveries.Add(int64(len(batch.Messages)))
 		wire := s.format.shared(s, f, batch)
 		if wire != nil && len(b) == 0 {
 			return wire, true

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"sluice/broker"
@@ -34,10 +33,6 @@ type writer struct {
 	draining bool
 	scratch  []byte
 	places   []broker.Place
-
-	stats struct { // written by run alone, read by anyone
-		deliveries, writes, bytes atomic.Int64
-	}
 }
 
 func newWriter(s *Server) *writer {
@@ -155,8 +150,6 @@ func (w *writer) flush(s *session) {
 			w.scratch = b[:0]
 		}
 		n, busy, err := s.link.write(b)
-		w.stats.writes.Add(1)
-		w.stats.bytes.Add(int64(n))
 		if err != nil {
 			w.drop(s, closedByPeer)
 			return
