@@ -6,7 +6,9 @@ import "sync/atomic"
 // subscriptions that are owed the same run; so are its encodings.
 type Batch struct {
 	Messages []*Message
-	Last     Position // of the last durable message or gap in it; zero if it has none
+	Last     Position // where a subscription stands that has it; zero: where it stood
+	Skipped  int      // messages that were dropped on purpose since the batch before
+	Array    bool     // the policy asks for an array where the wire format has them
 
 	from, to uint64 // log indices
 	durable  bool   // live messages are left out
@@ -19,6 +21,11 @@ const (
 	maxBatchBytes    = 16 << 10
 	maxBatchMessages = 512
 )
+
+// skipping returns b as it is for a subscription from which n more were dropped before.
+func (b *Batch) skipping(n int) *Batch {
+	return &Batch{Messages: b.Messages, Last: b.Last, Array: b.Array, Skipped: b.Skipped + n, from: b.from, to: b.to, durable: b.durable}
+}
 
 // Wire returns the encoding of b in the given format, made by encode at the first call and shared
 // by all later ones. A batch of one message shares the message's own.

@@ -14,6 +14,12 @@ type page struct {
 	batch *Batch // nil until then
 	gap   *Gap   // stands before the batch
 	ends  bool   // the history had no more
+
+	short *Batch // what upTo made last
+
+	// Of a page that is a subscription's own: what its lane has made of a shared one.
+	sifted bool
+	rest   *page // what the lane made of it besides
 }
 
 // fetch is one order for the fetchers: the page, or if that is nil the backfill of log.
@@ -89,6 +95,25 @@ func (l *Log) backfill() {
 	}
 	l.filling = true
 	l.broker.fetch(fetch{log: l, room: l.room()})
+}
+
+// upTo returns the page as far as base, if that is in it: from there on the ring has the live messages
+// in between as well. l.mu is held.
+func (p *page) upTo(base Position) *Batch {
+	ms := p.batch.Messages
+	if !base.Before(ms[len(ms)-1].Position) {
+		return p.batch
+	}
+	if p.short != nil && p.short.Last == base {
+		return p.short
+	}
+	for i, m := range ms {
+		if m.Position == base {
+			p.short = newBatch(ms[:i+1])
+			return p.short
+		}
+	}
+	return p.batch
 }
 
 func (b *Broker) fetch(f fetch) {
@@ -245,6 +270,9 @@ func (l *Log) prepend(ms []*Message, base Position, asked int) {
 			return
 		}
 		l.ring.unshift(m)
+		for _, c := range l.compacts {
+			c.unshift(l.ring.first, m)
+		}
 		l.base = m.Previous
 	}
 	if n == 0 && whole {

@@ -35,6 +35,8 @@ type Log struct {
 	page      *page    // the newest page read for those behind the ring
 	memo      [4]*Batch
 	memoNext  int
+	lanes     []*Lane
+	compacts  []*compact
 	listeners []Listener
 }
 
@@ -141,10 +143,14 @@ func (l *Log) follow(m *Message) {
 }
 
 func (l *Log) push(m *Message) {
+	for _, c := range l.compacts {
+		c.push(l.ring.next, m)
+	}
 	l.ring.push(m)
 	o := &l.broker.options
 	for l.ring.len() > o.RingMessages || l.ring.bytes > o.RingBytes && l.ring.len() > 1 {
-		i, old := l.ring.first, l.ring.shift()
+		i := l.ring.first
+		old := l.ring.shift()
 		switch {
 		case old.Durable():
 			l.base = old.Position
@@ -155,6 +161,9 @@ func (l *Log) push(m *Message) {
 			}
 		default:
 			l.liveEnd = i + 1
+		}
+		for _, c := range l.compacts {
+			c.shift(i, old, l.base, o.RingMessages, o.RingBytes)
 		}
 	}
 }

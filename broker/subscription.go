@@ -1,5 +1,7 @@
 package broker
 
+import "slices"
+
 // Subscription is a cursor into a log: what one client has been given of one channel. Its owner
 // alone may use it, from one goroutine at a time. The zero value is ready for Log.Subscribe.
 type Subscription struct {
@@ -10,8 +12,13 @@ type Subscription struct {
 	liveFrom uint64   // live messages before it were sent before the client came: not its own
 	phase    phase
 	stale    uint8 // empty pages in a row
+	tooSlow  bool  // its policy wants it ended
+	caughtUp bool  // under its lane it once had everything: from then on who is behind is slow
 	gap      *Gap  // to hand out before anything else
 	page     *page // being read, or to hand out next
+	lane     *Lane // the policy it is under; nil: everything as it comes
+	told     uint64
+	carry    int // messages of the history that were dropped and not told of yet
 }
 
 type phase uint8
@@ -101,13 +108,20 @@ func (s *Subscription) locate() bool {
 		return true
 	}
 	if s.position == l.base {
+		if max(s.next, s.liveFrom) < l.liveEnd { // live messages fell out while the history was read
+			s.lose(Gap{From: s.position, Reason: Lapped})
+		}
 		s.flow(l.ring.first)
 		return true
 	}
 	return false
 }
 
-func (s *Subscription) flow(next uint64) { s.next, s.phase = next, flowing }
+// flow goes on in the ring. What was dropped before and not told of looks as if it had been just before next.
+func (s *Subscription) flow(next uint64) {
+	s.next, s.told, s.phase = next, next-uint64(s.carry), flowing
+	s.carry = 0
+}
 
 func (s *Subscription) lose(g Gap) {
 	s.log.broker.stats.Gaps.Add(1)
@@ -141,7 +155,11 @@ func (s *Subscription) take() *Batch {
 			return b
 		}
 	}
-	if s.phase == flowing && s.gap == nil && s.next < l.ring.first {
+	if s.lane != nil {
+		if b := s.takeLane(); b != nil {
+			return b
+		}
+	} else if s.phase == flowing && s.gap == nil && s.next < l.ring.first {
 		s.lapped()
 	}
 	for s.page != nil && s.page.batch != nil && (s.page.gap != nil || len(s.page.batch.Messages) == 0) {
@@ -152,14 +170,41 @@ func (s *Subscription) take() *Batch {
 		b := newBatch([]*Message{{Channel: l.channel, Gap: s.gap}})
 		s.gap = nil
 		return b
+	case s.phase == flowing && s.lane != nil:
+		return nil
 	case s.phase == flowing:
 		return s.takeRing()
 	case s.page == nil || s.page.batch == nil:
 		return nil // on its way
 	}
-	b := s.page.batch
+	return s.takePage()
+}
+
+// takePage returns the page that has come. Under a policy it may make several batches, the later ones of
+// which become pages of their own, or none.
+func (s *Subscription) takePage() *Batch {
+	b := s.page.upTo(s.log.base)
+	if s.lane == nil || s.page.sifted {
+		s.page, s.stale = s.page.rest, 0
+		return b
+	}
 	s.page, s.stale = nil, 0
-	return b
+	for _, made := range slices.Backward(s.lane.page(b)) {
+		s.page = &page{batch: made, sifted: true, rest: s.page}
+	}
+	if s.page != nil {
+		if s.carry > 0 {
+			s.page.batch = s.page.batch.skipping(s.carry)
+			s.carry = 0
+		}
+		return s.takePage()
+	}
+	s.carry += len(b.Messages)
+	if !b.Last.IsZero() {
+		s.position = b.Last
+	}
+	s.advance()
+	return s.take()
 }
 
 func (s *Subscription) takeRing() *Batch {
@@ -201,6 +246,10 @@ func (s *Subscription) takeAhead() *Batch {
 			s.fetch()
 		}
 	}
+	s.told = s.next
+	if s.lane != nil {
+		ms = new(run).siftAll(s.lane.policy.Stages, s.lane.last, ms)
+	}
 	return newBatch(ms)
 }
 
@@ -208,12 +257,14 @@ func (s *Subscription) takeAhead() *Batch {
 // from the history, live messages are gone and that is told.
 func (s *Subscription) lapped() {
 	l := s.log
-	if s.next < l.liveEnd && s.liveFrom < l.liveEnd {
+	if max(s.next, s.liveFrom) < l.liveEnd {
 		s.lose(Gap{From: s.position, Reason: Lapped})
 	}
 	if s.position == l.base || s.position.IsZero() || l.base.Before(s.position) {
+		s.leave()
 		s.flow(l.ring.first)
 		return
 	}
+	s.next = max(s.next, l.liveEnd) // that has been told
 	s.fetch()
 }
