@@ -1,0 +1,240 @@
+package middleware
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/broker"
+)
+
+func TestParseWish(t *testing.T) {
+	for _, c := range []struct{ rate, batch, conflate, filter, want string }{
+		{"5/s", "", "", "", `{"rate":"5/s"}`},
+		{"0.5/s", "", "", "", `{"rate":"30/m"}`},
+		{"3/s", "", "", "", `{"rate":"3/s"}`},
+		{"30/m", "", "", "", `{"rate":"30/m"}`},
+		{"1/h", "", "", "", `{"rate":"1/h"}`},
+		{"1000/s", "", "", "", `{"rate":"1000/s"}`},
+		{"", "100ms", "", "", `{"batch":"100ms"}`},
+		{"", "0.1s,50", "", "", `{"batch":"100ms,50"}`},
+		{"", "", "key", "", `{"conflate":"key"}`},
+		{"", "", "latest", "", `{"conflate":"latest"}`},
+		{"", "", "none", "", `{}`},
+		{"2/s", "1s,10000", "key", `event == "ü"`, `{"filter":"event == \"ü\"","conflate":"key","rate":"2/s","batch":"1s,10000"}`},
+		{"5", "", "", "", `rate "5" can't be used; write 5/s, 30/m or 100/h`},
+		{"5/d", "", "", "", "can't be used"},
+		{"-5/s", "", "", "", "out of range"},
+		{"0/s", "", "", "", "out of range"},
+		{"1e-9/h", "", "", "", "out of range"},
+		{"NaN/s", "", "", "", "can't be used"},
+		{"Inf/s", "", "", "", "can't be used"},
+		{"0x10/s", "", "", "", "can't be used"},
+		{"1001/s", "", "", "", "use 1000/s to 1/h"},
+		{"", "100", "", "", `batch "100" can't be used`},
+		{"", "0s", "", "", "use 1ms to 10s"},
+		{"", "11s", "", "", "out of range"},
+		{"", "1s,0", "", "", "1 to 10000 messages"},
+		{"", "1s,", "", "", "1 to 10000 messages"},
+		{"", "", "keys", "", `conflate "keys" can't be used; write key, latest or none`},
+		{"", "", "", "foo", "unknown name"},
+	} {
+		d, err := ParseWish(c.rate, c.batch, c.conflate, c.filter)
+		got := fmt.Sprint(err)
+		if err == nil {
+			e := Effective{Delivery: d}
+			got = string(e.AppendJSON(nil))
+		}
+		if err == nil && got != c.want || err != nil && !strings.Contains(got, c.want) {
+			t.Errorf("%+v: got %s", c, got)
+		}
+	}
+}
+
+func TestQueryWishes(t *testing.T) {
+	for _, c := range []struct{ query, want string }{
+		{"", "{} {}"},
+		{"rate=5/s", `{"rate":"5/s"} {"rate":"5/s"}`},
+		{"rate=5/s&rate[b]=1/s&conflate[b]=key", `{"rate":"5/s"} {"conflate":"key","rate":"1/s"}`},
+		{"rate[a]=5/s&batch=20ms", `{"rate":"5/s","batch":"20ms"} {"batch":"20ms"}`},
+		{"conflate=key&conflate[a]=none", `{} {"conflate":"key"}`},
+		{"rate=5/s&rate=6/s", "rate is there twice"},
+		{"rate[c]=5/s", "for a channel that is not asked for; add channel=c"},
+		{"rate[a=5/s", "lacks its ]"},
+		{"rate[a]=x", "can't be used"},
+		{"filter[b]=nonsense", "unknown name"},
+	} {
+		q, err := url.ParseQuery(c.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := QueryWishes(q, []string{"a", "b"})
+		got := fmt.Sprint(err)
+		if err == nil {
+			var texts []string
+			for _, d := range all {
+				e := Effective{Delivery: d}
+				texts = append(texts, string(e.AppendJSON(nil)))
+			}
+			got = strings.Join(texts, " ")
+		}
+		if err == nil && got != c.want || err != nil && !strings.Contains(got, c.want) {
+			t.Errorf("%s: got %s, want %s", c.query, got, c.want)
+		}
+	}
+}
+
+// FuzzWish: what is understood is shown in a way that is understood as the same.
+func FuzzWish(f *testing.F) {
+	f.Add("5/s", "100ms,50", "key", `data.x > 1`)
+	f.Add("0.333/m", "1.5s", "latest", ``)
+	f.Fuzz(func(t *testing.T, rate, batch, conflate, filter string) {
+		d, err := ParseWish(rate, batch, conflate, filter)
+		if err != nil {
+			return
+		}
+		texts := map[string]string{}
+		for _, x := range d.terms() {
+			texts[x.name] = x.text
+		}
+		again, err := ParseWish(texts["rate"], texts["batch"], texts["conflate"], texts["filter"])
+		if err != nil {
+			t.Fatalf("%+v is shown as %v, which is refused: %v", d, texts, err)
+		}
+		if diff := (again.Interval - d.Interval).Abs(); diff > d.Interval/10_000 {
+			t.Errorf("the interval %v is shown as %s, which is %v", d.Interval, texts["rate"], again.Interval)
+		}
+		again.Interval = d.Interval
+		if again != d {
+			t.Errorf("%+v is shown as %v, which is %+v", d, texts, again)
+		}
+	})
+}
+
+func prefix(p string) func(string) bool {
+	return func(c string) bool { return strings.HasPrefix(c, p) }
+}
+
+func TestPolicies(t *testing.T) {
+	var p Policies
+	err := p.Set([]Rule{
+		{"prices.vip.*", prefix("prices.vip."), Delivery{}},
+		{"prices.*", prefix("prices."), Delivery{Filter: `event != "debug"`, Conflate: ConflateKey, Pointer: "/s", Interval: 100 * time.Millisecond,
+			Window: 50 * time.Millisecond, Messages: 200, Slow: Slow{256, broker.ThenConflate}}},
+		{"slow.*", prefix("slow."), Delivery{Slow: Slow{256, broker.ThenGap}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		channel string
+		wish    Delivery
+		want    string
+		stages  string
+		why     string
+	}{
+		{"news", Delivery{}, `{}`, "", "no rule, no wish: as it comes"},
+		{"news", Delivery{Interval: time.Second}, `{"rate":"1/s"}`, "throttle", "a wish needs no rule"},
+		{"prices.vip.x", Delivery{}, `{}`, "", "the first rule that matches counts, an empty one too"},
+		{"prices.x", Delivery{}, `{"filter":"event != \"debug\"","conflate":"key","rate":"10/s","batch":"50ms,200","slow":"conflate"}`, "filter conflate throttle batch", ""},
+		{"prices.x", Delivery{Interval: time.Second, Conflate: ConflateLatest, Filter: `key == "a"`, Messages: 10, Window: time.Millisecond},
+			`{"filter":"(event != \"debug\") && (key == \"a\")","conflate":"latest","rate":"1/s","batch":"50ms,10","slow":"conflate"}`, "filter conflate throttle batch", "the stricter of both"},
+		{"prices.x", Delivery{Interval: time.Millisecond}, `{"filter":"event != \"debug\"","conflate":"key","rate":"10/s","batch":"50ms,200","slow":"conflate"}`, "filter conflate throttle batch", "a laxer wish changes nothing"},
+		{"slow.x", Delivery{}, `{"slow":"gap"}`, "", ""},
+		{"slow.x", Delivery{Slow: Slow{1, broker.ThenDisconnect}, Pointer: "/x"}, `{"slow":"gap"}`, "", "what subscribers have no say in"},
+	} {
+		for range 2 { // made and remembered
+			e, err := p.For(c.channel, c.wish)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := string(e.AppendJSON(nil)); got != c.want {
+				t.Errorf("%s: %s, want %s: %s", c.channel, got, c.want, c.why)
+			}
+			var names []string
+			if e.Policy != nil {
+				for _, s := range e.Policy.Stages {
+					names = append(names, s.Name())
+				}
+			}
+			if got := strings.Join(names, " "); got != c.stages {
+				t.Errorf("%s: stages %q, want %q", c.channel, got, c.stages)
+			}
+			if e.IsZero() != (c.want == "{}") {
+				t.Errorf("%s: IsZero is %v", c.channel, e.IsZero())
+			}
+		}
+	}
+	e, err := p.For("prices.x", Delivery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(e.AppendHeader(nil, "prices.x")), `"prices.x";filter;conflate="key";rate="10/s";batch="50ms,200";slow="conflate"`; got != want {
+		t.Errorf("header %s, want %s", got, want)
+	}
+	if e.Policy.Key == nil || e.Policy.Key.Wants == nil || !e.Policy.Array || e.Policy.Max != 200 || e.Policy.Slow.Key == nil || len(e.Policy.Slow.Stages) != 2 {
+		t.Errorf("policy %+v", e.Policy)
+	}
+	if k, ok := e.Policy.Key.Of(&broker.Message{Key: "publisher", Data: []byte(`{"s":"symbol"}`)}); k != "symbol" || !ok {
+		t.Errorf("key %q %v, want the one in the payload", k, ok)
+	}
+	same, err := p.For("prices.y", Delivery{})
+	if err != nil || same.Policy != e.Policy {
+		t.Error("channels of one rule have the same policy")
+	}
+	e.Policy.Drops.Add("conflate", 3)
+	if err := p.Set([]Rule{{"prices.*", prefix("prices."), Delivery{Conflate: ConflateKey}}}); err != nil {
+		t.Fatal(err)
+	}
+	other, err := p.For("prices.x", Delivery{})
+	if err != nil || other.Policy.ID == e.Policy.ID || other.Policy.Drops != e.Policy.Drops {
+		t.Error("another policy, and the same counters")
+	}
+	for _, bad := range []Rule{{Pattern: "x"}, {"x", prefix(""), Delivery{Filter: "("}}, {"x", prefix(""), Delivery{Conflate: ConflateKey, Pointer: "a"}}} {
+		if err := p.Set([]Rule{bad}); err == nil || !strings.HasPrefix(err.Error(), "rule x: ") {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	if again, _ := p.For("prices.x", Delivery{}); again.Policy != other.Policy {
+		t.Error("a bad rule changed what was in force")
+	}
+	total := int64(0)
+	p.Drops(func(pattern, reason string, n int64) bool {
+		if pattern == "prices.*" && reason == "conflate" {
+			total = n
+		}
+		return true
+	})
+	if total != 3 {
+		t.Errorf("%d counted, want 3", total)
+	}
+}
+
+// TestPoliciesBounded: wishes come from strangers, so what is remembered of them has an end.
+func TestPoliciesBounded(t *testing.T) {
+	var p Policies
+	for i := range 3 * maxMade {
+		if _, err := p.For("c", Delivery{Interval: time.Duration(i+1) * time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(p.made) > maxMade {
+		t.Errorf("%d remembered, at most %d", len(p.made), maxMade)
+	}
+}
+
+func BenchmarkPoliciesFor(b *testing.B) {
+	var p Policies
+	if err := p.Set([]Rule{{"prices.*", prefix("prices."), Delivery{Conflate: ConflateKey}}}); err != nil {
+		b.Fatal(err)
+	}
+	wish := Delivery{Interval: time.Second, Filter: `data.price > 5`}
+	b.ReportAllocs()
+	for range b.N {
+		if _, err := p.For("prices.x", wish); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
