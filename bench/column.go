@@ -40,7 +40,12 @@ func columnsOf(s *Scenario) []column {
 			cols = append(cols, resumeColumns()...)
 		case stalled:
 			cols = append(cols, stalledColumns()...)
+		case lagging:
+			cols = append(cols, laggingColumns()...)
 		}
+	}
+	if s.Keys > 0 && len(s.Terms) > 0 {
+		return conflatedColumns()
 	}
 	if len(s.Stages) > 0 && s.Stages[0].Kind != idle {
 		cols = append(cols, column{"lost", 0, false, sum(func(s *StageResult) float64 { return float64(s.Lost) })},
@@ -59,7 +64,7 @@ func connectColumns() []column {
 			}
 			return r.Connect.Latency.P99, true
 		}},
-		{"KiB each, connected", 1, true, func(r *Result) (float64, bool) {
+		{"KiB each, connected", 2, true, func(r *Result) (float64, bool) {
 			return float64(r.Connect.RSS-r.Connect.RSSBefore) / float64(r.Conns), true
 		}},
 	}
@@ -67,7 +72,7 @@ func connectColumns() []column {
 
 func idleColumns() []column {
 	return []column{
-		{"KiB each, 10 s later", 1, true, func(r *Result) (float64, bool) {
+		{"KiB each, 10 s later", 2, true, func(r *Result) (float64, bool) {
 			s := r.stage(idle)
 			if s == nil {
 				return 0, false
@@ -119,6 +124,54 @@ func stalledColumns() []column {
 		{"KiB process each", 0, true, of(stalled, func(s *StageResult) float64 { return s.UserEach })},
 		{"cut off, of 100", 0, false, of(stalled, func(s *StageResult) float64 { return float64(s.Cut) })},
 		{"got in the end, of 150", 0, false, of(stalled, func(s *StageResult) float64 { return s.StalledGot })},
+	}
+}
+
+// conflatedColumns compare what comes as it comes with what is thinned out.
+func conflatedColumns() []column {
+	conflation := func(f func(*StageResult) float64) func(*Result) (float64, bool) { return of(conflated, f) }
+	return []column{
+		{"cores for 5,000 messages/s to 1,000", 3, true, func(r *Result) (float64, bool) {
+			if s := r.stage(conflated); s != nil {
+				return s.Util, true
+			}
+			s := r.stage(saturated)
+			if s == nil {
+				return 0, false
+			}
+			return s.CPUus * 5, true // µs a delivery times 5 million deliveries a second
+		}},
+		{"CPU µs a write", 2, true, func(r *Result) (float64, bool) {
+			if s := r.stage(conflated); s != nil {
+				return s.WriteUs, true
+			}
+			s := r.stage(paced)
+			if s == nil || s.Writes == 0 {
+				return 0, false
+			}
+			return s.CPUus / s.Writes, true
+		}},
+		{"deliveries/s, the client with most", 2, false, conflation(func(s *StageResult) float64 { return s.Most })},
+		{"messages a delivery", 1, false, conflation(func(s *StageResult) float64 { return s.MostAtOnce })},
+		{"keys that ended with an old value", 0, false, conflation(func(s *StageResult) float64 { return float64(s.StaleKeys) })},
+		{"twice or out of order", 0, false, sum(func(s *StageResult) float64 { return float64(s.Duplicated + s.Reordered) })},
+	}
+}
+
+func laggingColumns() []column {
+	return []column{
+		{"p99 ms, all read", 1, false, p99(paced)},
+		{"p99 ms of the healthy", 1, false, p99(lagging)},
+		{"÷", 2, false, func(r *Result) (float64, bool) {
+			a, ok := p99(paced)(r)
+			b, ok2 := p99(lagging)(r)
+			return b / max(a, 0.001), ok && ok2
+		}},
+		{"KiB kernel each slow one", 0, false, of(lagging, func(s *StageResult) float64 { return s.KernelEach })},
+		{"KiB process each slow one", 0, false, of(lagging, func(s *StageResult) float64 { return s.UserEach })},
+		{"growth of the process in the last 20 s, KiB", 0, false, of(lagging, func(s *StageResult) float64 { return s.Growth })},
+		{"cut off, of 100", 0, false, of(lagging, func(s *StageResult) float64 { return float64(s.Cut) })},
+		{"keys of the slow that ended with an old value", 0, false, of(lagging, func(s *StageResult) float64 { return float64(s.StaleSlow) })},
 	}
 }
 

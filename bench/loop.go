@@ -167,24 +167,30 @@ func rawWrite(fd int, b []byte) (int, error) {
 // read takes what is there; atEnd says that the end of the stream may be in the same event.
 func (l *loop) read(c *conn, atEnd bool) {
 	for c.fd >= 0 {
-		kept := copy(l.buf, c.partial)
-		free := l.buf[kept:]
-		n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&free[0])), uintptr(len(free)))
-		if e == unix.EAGAIN || e == unix.EINTR {
-			return
-		}
-		if e != 0 || n == 0 {
-			l.ended(c, e)
-			return
-		}
-		c.partial = c.partial[:0]
-		l.bytes += int64(n)
-		l.readAt = now()
-		l.feed(c, l.buf[:kept+int(n)], kept)
-		if int(n) < len(free) && !atEnd {
+		n, wanted, e := l.readSome(c, len(l.buf))
+		if e == unix.EAGAIN || e == unix.EINTR || n == 0 || n < wanted && !atEnd {
 			return
 		}
 	}
+}
+
+// readSome takes at most limit bytes, and ends c if there are no more. It returns how many came.
+func (l *loop) readSome(c *conn, limit int) (n, wanted int, e unix.Errno) {
+	kept := copy(l.buf, c.partial)
+	free := l.buf[kept:min(kept+limit, len(l.buf))]
+	r, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&free[0])), uintptr(len(free)))
+	if e == unix.EAGAIN || e == unix.EINTR {
+		return 0, len(free), e
+	}
+	if n = int(r); e != 0 || n == 0 {
+		l.ended(c, e)
+		return 0, len(free), e
+	}
+	c.partial = c.partial[:0]
+	l.bytes += int64(n)
+	l.readAt = now()
+	l.feed(c, l.buf[:kept+n], kept)
+	return n, len(free), 0
 }
 
 // ended notes that the server has closed c.

@@ -105,6 +105,16 @@ func (s *site) start(t *Target) ([]*process, error) {
 	return append([]*process{p}, ps...), nil
 }
 
+// settings writes the scenario's settings file, if it has one, and has t read it.
+func (s *site) settings(t *Target, sc *Scenario) error {
+	if sc.Rules == "" {
+		return nil
+	}
+	name := filepath.Join(s.logs, sc.Name+".yaml")
+	t.args = append(t.args, "--config", name)
+	return os.WriteFile(name, []byte(sc.Rules), 0o644)
+}
+
 func (s *site) log(t *Target, program string) string {
 	return filepath.Join(s.logs, t.Name+"."+program+".log")
 }

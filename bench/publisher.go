@@ -20,6 +20,7 @@ type publisher struct {
 	seq     []uint32 // last number per channel
 	subs    []int64  // subscribers who read, per channel
 	queued  int      // offered, not sent yet
+	keys    int      // messages have one of so many, by their number; 0: none
 
 	expected int64 // deliveries that the counted messages must make
 	sent     int64
@@ -176,6 +177,9 @@ func (p *publisher) encode(b []byte, j pubJob) []byte {
 	}
 	t0 := p.loop.target
 	b = append(append(append(b, "POST "...), t0.publish...), name...)
+	if p.keys > 0 {
+		b = strconv.AppendUint(append(b, "?key="...), uint64(m.seq)%uint64(p.keys), 10)
+	}
 	b = append(append(b, " HTTP/1.1\r\nHost: "...), t0.addr...)
 	b = append(b, "\r\nContent-Type: application/json\r\nContent-Length: "...)
 	b = strconv.AppendInt(b, int64(len(p.payload)), 10)

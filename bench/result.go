@@ -63,4 +63,12 @@ type StageResult struct {
 	UserEach   float64 `json:"stalled_user_kib_each,omitempty"`
 	Cut        int     `json:"stalled_cut,omitempty"`         // stalled connections that the server had closed
 	StalledGot float64 `json:"stalled_got_average,omitempty"` // messages each got after reading on
+
+	Growth     float64 `json:"rss_kib_growth,omitempty"`                // last third of the stage against the one before
+	SilentUs   float64 `json:"publish_cpu_us,omitempty"`                // unheard: of the server, a message
+	WriteUs    float64 `json:"server_cpu_us_per_write,omitempty"`       // conflated: without what publishing costs
+	Most       float64 `json:"deliveries_per_s_and_client,omitempty"`   // conflated: of the client that got most
+	MostAtOnce float64 `json:"messages_per_delivery_average,omitempty"` // conflated
+	StaleKeys  int64   `json:"stale_keys,omitempty"`                    // clients times keys whose newest message was not the last that came
+	StaleSlow  int64   `json:"stale_keys_of_the_slow,omitempty"`        // the same of those that had stalled or crawled
 }

@@ -12,14 +12,19 @@ type runner struct {
 	site     *site
 	loop     *loop
 	pub      *publisher
-	pid      int    // of the server
-	random   uint64 // state of pick
-	rssPeak  int64  // of the stage before
+	pid      int     // of the server
+	random   uint64  // state of pick
+	rssPeak  int64   // of the stage before
+	silent   float64 // CPU seconds a message that nobody listens to costs
 }
 
 // runScenario starts the target, runs all stages and stops it. What went wrong is in Result.Error.
 func runScenario(t *Target, s Scenario, where *site, nap time.Duration) Result {
 	res := Result{Target: t.Name, Rival: t.rival(), Scenario: s.Name, At: time.Now().Format(time.RFC3339), Conns: s.Conns}
+	if err := where.settings(t, &s); err != nil {
+		res.Error = err.Error()
+		return res
+	}
 	ps, err := where.start(t)
 	if err != nil {
 		res.Error = err.Error()
@@ -43,9 +48,12 @@ func (r *runner) run(res *Result) error {
 	l, s := r.loop, &r.scenario
 	l.tokens = s.resumes()
 	for i := range s.Conns {
-		c := &conn{fd: -1, index: i, ws: r.target.Transport == "ws", apart: i < s.Stalled, windows: make([]window, s.PerConn)}
+		c := &conn{fd: -1, index: i, ws: r.target.Transport == "ws", apart: i < s.Stalled+s.Crawling, windows: make([]window, s.PerConn)}
+		if s.Keys > 0 {
+			c.newest = make([]uint32, s.Keys)
+		}
 		for k := range s.PerConn {
-			c.channels = append(c.channels, uint32((i+k*(s.Channels/s.PerConn))%s.Channels))
+			c.channels = append(c.channels, uint32((i+k*(s.heard()/s.PerConn))%s.heard()))
 		}
 		l.conns = append(l.conns, c)
 	}
@@ -53,7 +61,7 @@ func (r *runner) run(res *Result) error {
 	if r.pub, err = newPublisher(l, s.Channels, s.resumes()); err != nil {
 		return err
 	}
-	l.pub = r.pub
+	l.pub, r.pub.keys = r.pub, s.Keys
 	defer r.pub.close()
 	r.pub.payload = newPayload(s.Payload)
 
@@ -66,7 +74,11 @@ func (r *runner) run(res *Result) error {
 	if res.Connect.WarmMissing = r.warmUp(); res.Connect.WarmMissing > 0 {
 		return fmt.Errorf("%d subscriptions never got a message; publish errors: %d %s", res.Connect.WarmMissing, r.pub.errs, r.pub.lastErr)
 	}
-	for _, st := range s.Stages {
+	stages := s.Stages
+	if t := r.target.terms; t != nil && t.Stages != nil {
+		stages = t.Stages
+	}
+	for _, st := range stages {
 		out, err := r.stage(st)
 		res.Stages = append(res.Stages, out)
 		if err != nil {
@@ -149,7 +161,15 @@ func (r *runner) pick() uint32 {
 	r.random ^= r.random << 13
 	r.random ^= r.random >> 7
 	r.random ^= r.random << 17
-	return uint32(r.random % uint64(r.scenario.Channels))
+	return uint32(r.random % uint64(r.scenario.heard()))
+}
+
+// heard is how many channels have listeners: the last has none where silence is measured.
+func (s *Scenario) heard() int {
+	if s.Keys > 0 && s.Channels > 1 {
+		return s.Channels - 1
+	}
+	return s.Channels
 }
 
 func (r *runner) snapshot() snapshot { return takeSnapshot(r.pid, r.site.serverCore) }

@@ -7,6 +7,9 @@ const (
 	saturated = "saturated" // Inflight messages published and not yet delivered everywhere, for Secs
 	resume    = "resume"    // all go away, Missed messages a channel are published, all come back
 	stalled   = "stalled"   // paced, while the scenario's Stalled connections do not read
+	unheard   = "unheard"   // paced, on a channel that nobody listens to: what publishing alone costs
+	conflated = "conflated" // paced, for targets that get only the newest of each key
+	lagging   = "lagging"   // stalled, and the scenario's Crawling connections read 1 KiB a second
 )
 
 // Stage is one measured part of a scenario.
@@ -34,6 +37,19 @@ type Scenario struct {
 	// and heaps have their final size when memory is compared.
 	Prefill int
 	Stages  []Stage
+
+	Keys     int      // messages have one of so many keys, in turn
+	Crawling int      // connections that read 1 KiB a second in the lagging stage
+	Terms    []Term   // not none: only Sluice takes part, as it is and with each of these
+	Settings []string // more arguments for Sluice
+	Rules    string   // its settings file
+}
+
+// Term is a wish of all subscribers.
+type Term struct {
+	Name   string
+	Query  string
+	Stages []Stage // instead of the scenario's
 }
 
 // scenarios lists all of them in the order in which they run. Paced rates are such that every
@@ -60,6 +76,23 @@ func scenarios() []Scenario {
 		{Name: "resume", About: "5,000 clients come back at once, each having missed 50 messages",
 			Conns: 5000, Channels: 10, PerConn: 1, Payload: 128, Dialing: 1000,
 			Stages: []Stage{{Kind: paced, Rate: 20, Secs: 3}, {Kind: resume, Missed: 50}}},
+		{Name: "prices", About: "5,000 messages/s over 50 keys to 1,000 clients, as they come and at 5 deliveries a second",
+			Conns: 1000, Channels: 2, PerConn: 1, Payload: 128, Dialing: 128, Keys: 50,
+			Stages: []Stage{{Kind: paced, Rate: 20, Secs: 8}, {Kind: saturated, Inflight: 128, Secs: 8}},
+			Terms: []Term{
+				{"rate", "&rate=5/s&conflate=key", []Stage{{Kind: unheard, Rate: 5000, Secs: 5}, {Kind: conflated, Rate: 5000, Secs: 10}}},
+				{"batch", "&rate=5/s&conflate=key&batch=50ms", []Stage{{Kind: unheard, Rate: 5000, Secs: 5}, {Kind: conflated, Rate: 5000, Secs: 10}}},
+			}},
+		{Name: "laggards", About: "1,000 clients; for a minute 50 more do not read and 50 more read 1 KiB a second",
+			Conns: 1100, Channels: 1, PerConn: 1, Payload: 512, Dialing: 128, Keys: 50, Stalled: 50, Crawling: 50, Prefill: 2000,
+			Stages:   []Stage{{Kind: paced, Rate: 40, Secs: 60}, {Kind: lagging, Rate: 40, Secs: 60}},
+			Terms:    []Term{},
+			Settings: []string{"--write-timeout=5m", "--max-lag=10m"},
+			Rules:    "channels:\n  - match: \"*\"\n    slow: {ring: 256, then: conflate}\n"},
+		{Name: "idle-policy", About: "10,000 clients on 1,000 channels, silent, with and without a policy",
+			Conns: 10000, Channels: 1000, PerConn: 1, Payload: 128, Dialing: 256,
+			Stages: []Stage{{Kind: idle, Secs: 10}},
+			Terms:  []Term{{"policy", "&rate=5/s&conflate=key&batch=50ms", nil}}},
 		{Name: "stalled", About: "2,000 clients, 8 KiB messages; 100 of the clients stop reading for 15 s",
 			Conns: 2000, Channels: 1, PerConn: 1, Payload: 8 << 10, Dialing: 128, Stalled: 100, Prefill: 4000,
 			Stages: []Stage{{Kind: paced, Rate: 10, Secs: 15}, {Kind: stalled, Rate: 10, Secs: 15}}},
@@ -91,8 +124,16 @@ func (s *Scenario) quick() {
 	s.Channels = min(s.Channels, s.Conns)
 	s.Prefill /= 20
 	s.Stalled /= 20
-	for i := range s.Stages {
-		st := &s.Stages[i]
+	s.Crawling /= 20
+	quicken(s.Stages)
+	for _, t := range s.Terms {
+		quicken(t.Stages)
+	}
+}
+
+func quicken(stages []Stage) {
+	for i := range stages {
+		st := &stages[i]
 		st.Secs = min(st.Secs, 2)
 		st.Rate = min(st.Rate, 100)
 	}

@@ -14,6 +14,7 @@ type meter struct {
 	lastAt     int64 // when the count last grew
 	nextSample int64
 	rssPeak    int64
+	rss        []int64                 // twice a second
 	watched    map[netip.AddrPort]bool // clients whose kernel memory on the server's side is sampled
 	kernelPeak float64                 // KiB, of the watched
 	err        error
@@ -29,6 +30,7 @@ func (m *meter) look() {
 		return
 	}
 	m.nextSample = t + 500e6
+	m.rss = append(m.rss, procField(fmt.Sprintf("/proc/%d/status", m.r.pid), "VmRSS:"))
 	m.rssPeak = max(m.rssPeak, procField(fmt.Sprintf("/proc/%d/status", m.r.pid), "VmRSS:"))
 	if m.watched != nil && m.err == nil {
 		kib, err := sockMemory(m.r.loop.server.Port, m.watched)
@@ -50,6 +52,9 @@ func (r *runner) stage(st Stage) (StageResult, error) {
 	r.loop.reset()
 	r.pub.reset()
 	out := StageResult{Stage: st}
+	for _, c := range r.loop.conns {
+		c.got, c.reads = 0, 0
+	}
 	before := r.snapshot()
 	m := &meter{r: r, lastAt: before.at}
 	var err error
@@ -63,16 +68,20 @@ func (r *runner) stage(st Stage) (StageResult, error) {
 		r.saturate(st, m)
 	case resume:
 		before, err = r.resume(st, m, &out)
-	case stalled:
+	case stalled, lagging:
 		err = r.stall(st, m)
+	case unheard, conflated:
+		r.pace(st, m)
 	default:
 		err = fmt.Errorf("no such kind of stage")
 	}
 	m.look()
-	r.fill(&out, m, before, r.snapshot())
-	if st.Kind == stalled && err == nil {
+	after := r.snapshot()
+	r.fill(&out, m, before, after)
+	if (st.Kind == stalled || st.Kind == lagging) && err == nil {
 		err = errors.Join(m.err, r.unstall(&out))
 	}
+	r.judge(st, &out, after, before)
 	r.rssPeak = m.rssPeak
 	return out, err
 }
@@ -88,11 +97,18 @@ func (r *runner) pace(st Stage, m *meter) {
 			if due = start + int64(float64(sent)*1e9/st.Rate); due > now() || due >= end {
 				break
 			}
-			r.pub.offer(r.pick(), due, true)
+			ch := r.pick()
+			if st.Kind == unheard {
+				ch = uint32(r.scenario.Channels - 1)
+			}
+			r.pub.offer(ch, due, true)
 			sent++
 		}
 		r.loop.poll(min(max(due-now(), 0), 2e6))
 		m.look()
+		if st.Kind == lagging {
+			r.crawl()
+		}
 	}
 	m.drain(1500 * time.Millisecond)
 }
@@ -184,7 +200,7 @@ func (r *runner) askTokens() error {
 // stall paces while some clients do not read.
 func (r *runner) stall(st Stage, m *meter) error {
 	m.watched = map[netip.AddrPort]bool{}
-	for _, c := range r.loop.conns[:r.scenario.Stalled] {
+	for _, c := range r.slow() {
 		addr, err := c.localAddr()
 		if err == nil {
 			err = r.loop.stall(c)
@@ -204,7 +220,7 @@ func (r *runner) stall(st Stage, m *meter) error {
 
 // unstall lets the stalled clients read on, after the measurement.
 func (r *runner) unstall(out *StageResult) error {
-	clients := r.loop.conns[:r.scenario.Stalled]
+	clients := r.slow()
 	for _, c := range clients {
 		if err := r.loop.unstall(c); err != nil {
 			return fmt.Errorf("read on: %w", err)
@@ -246,8 +262,11 @@ func (r *runner) fill(out *StageResult, m *meter, before, after snapshot) {
 		out.Bytes = round(float64(l.bytes)/n, 1)
 	}
 	out.RSS, out.RSSPeak = after.server.rss, m.rssPeak
-	if out.Kind == stalled {
-		n := float64(r.scenario.Stalled)
+	if n := len(m.rss) / 3; n > 0 {
+		out.Growth = round(mean(m.rss[2*n:])-mean(m.rss[n:2*n]), 0)
+	}
+	if out.Kind == stalled || out.Kind == lagging {
+		n := float64(r.scenario.Stalled + r.scenario.Crawling)
 		out.KernelEach = round(m.kernelPeak/n, 1)
 		out.UserEach = round(float64(max(m.rssPeak-r.rssPeak, 0))/n, 1)
 	}

@@ -127,13 +127,17 @@ func writeTable(w io.Writer, s *Scenario, rs []Result) {
 		head += " " + c.head + " |"
 		rule += " ---: |"
 		if c.ratio {
-			head += " ÷ gohub |"
+			if s.Terms == nil {
+				head += " ÷ gohub |"
+			} else {
+				head += " ÷ as it comes |"
+			}
 			rule += " ---: |"
 		}
 	}
 	fmt.Fprintf(w, "%s\n%s\n", head, rule)
 	var failures []string
-	for _, t := range targets() {
+	for _, t := range s.targets() {
 		var own []Result
 		for _, r := range rs {
 			switch {

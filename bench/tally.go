@@ -46,8 +46,20 @@ func (l *loop) message(c *conn, p []byte) {
 		if late {
 			l.reordered++
 		}
-		l.received++
+		if c.state != stalling {
+			l.received++
+		}
 		c.got++
+		if c.lastRead != l.readAt {
+			if c.reads == 0 {
+				c.firstRead = l.readAt
+			}
+			c.lastRead = l.readAt
+			c.reads++
+		}
+		if c.newest != nil {
+			c.newest[m.seq%uint32(len(c.newest))] = m.seq
+		}
 		if !c.apart {
 			l.latency.add(l.readAt - m.at)
 		}

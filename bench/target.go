@@ -18,6 +18,7 @@ type Target struct {
 	first   string   // before the first channel in the query
 	next    string   // before the others
 	publish string   // path of the publish request, up to the channel's name
+	terms   *Term    // what its clients wish; nil: everything
 	welcome bool     // says so when the subscription stands; else the response head is all there is
 	tokens  bool     // clients can resume
 }
@@ -88,8 +89,34 @@ func targetName(server, transport string, viaRedis bool) string {
 	return name
 }
 
-// rival returns the name of the gohub target that t is compared with.
-func (t *Target) rival() string { return targetName("gohub", t.Transport, t.Redis) }
+// rival returns the name of the target that t is compared with: without its terms, or else gohub.
+func (t *Target) rival() string {
+	if t.terms != nil {
+		return targetName("sluice", t.Transport, t.Redis)
+	}
+	return targetName("gohub", t.Transport, t.Redis)
+}
+
+// targets returns those that can take part in s.
+func (s *Scenario) targets() []*Target {
+	if s.Terms == nil {
+		return targets()
+	}
+	var ts []*Target
+	for _, transport := range []string{"ws", "sse"} {
+		ts = append(ts, sluiceTarget(transport, false))
+		for i := range s.Terms {
+			t := sluiceTarget(transport, false)
+			t.terms = &s.Terms[i]
+			t.Name += "+" + t.terms.Name
+			ts = append(ts, t)
+		}
+	}
+	for _, t := range ts {
+		t.args = append(t.args, s.Settings...)
+	}
+	return ts
+}
 
 // unfit says why t can't take part in s; "" if it can.
 func (t *Target) unfit(s *Scenario) string {
@@ -107,7 +134,7 @@ func (t *Target) unfit(s *Scenario) string {
 func chooseTargets(s *Scenario, names []string, redis bool) ([]*Target, error) {
 	var chosen []*Target
 	known := map[string]*Target{}
-	for _, t := range targets() {
+	for _, t := range s.targets() {
 		known[t.Name] = t
 		if t.unfit(s) == "" && (redis || !t.Redis) && (s.resumes() || !t.Envelopes) {
 			chosen = append(chosen, t)
@@ -139,6 +166,9 @@ func (t *Target) request(channels []uint32, token string) []byte {
 			sep = t.first
 		}
 		b.WriteString(sep + channelName(c))
+	}
+	if t.terms != nil {
+		b.WriteString(t.terms.Query)
 	}
 	if token != "" && t.Transport == "ws" {
 		b.WriteString("&resume=" + token)
