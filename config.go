@@ -11,6 +11,7 @@ import (
 
 	"sluice/broker"
 	"sluice/broker/redis"
+	"sluice/middleware"
 	"sluice/transport"
 )
 
@@ -22,6 +23,7 @@ type Config struct {
 	LogLevel  string // debug, info, warn or error
 	TLSCert   string // file, PEM
 	TLSKey    string // file, PEM
+	Admin     string // host:port of the admin API; "": it is closed
 
 	Redis              string // URL; empty is the backend in memory
 	RedisPrefix        string // of the keys that Sluice writes
@@ -82,6 +84,9 @@ func settings() []setting {
 		{name: "origins", group: "Node", kind: kindList, check: checkOrigin,
 			text:  "Pages that may connect, such as `https://app.example`, or `*` for all. Empty: only pages of the node's own origin.",
 			field: func(c *Config) any { return &c.Transport.Origins }},
+		{name: "trusted-proxies", group: "Node", kind: kindList, check: checkProxy,
+			text:  "Proxies whose `X-Forwarded-For` is believed: addresses and CIDR blocks, such as `10.0.0.0/8`. Empty: the header is ignored. See [operating](operating.md#limits-and-proxies).",
+			field: func(c *Config) any { return &c.Transport.TrustedProxies }},
 		{name: "tls-cert", group: "Node", kind: kindString,
 			text:  "Certificate chain, a PEM file. Together with `tls-key` it turns on TLS and HTTP/2.",
 			field: func(c *Config) any { return &c.TLSCert }},
@@ -94,6 +99,12 @@ func settings() []setting {
 		{name: "log-level", group: "Node", kind: kindEnum, options: []string{"debug", "info", "warn", "error"},
 			text:  "The least level that is logged.",
 			field: func(c *Config) any { return &c.LogLevel }},
+		{name: "access-log", group: "Node", kind: kindBool,
+			text:  "Log a line for each request, and for each connection when it begins. Never with the query string.",
+			field: func(c *Config) any { return &c.Transport.AccessLog }},
+		{name: "admin", group: "Node", kind: kindString, check: checkAdmin,
+			text:  "Address of the admin API, HOST:PORT. It has no authentication: use a loopback address such as `127.0.0.1:8081`. Empty: it is closed. See [operating](operating.md#admin-api).",
+			field: func(c *Config) any { return &c.Admin }},
 
 		{name: "redis", group: "Redis", kind: kindString, secret: true, check: checkRedis,
 			text:  "URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS. Empty: messages stay in the memory of this one node.",
@@ -170,6 +181,24 @@ func settings() []setting {
 		{name: "command-burst", group: "Limits", kind: kindInt, unit: "commands", min: 1, max: many,
 			text:  "Commands at once per connection.",
 			field: func(c *Config) any { return &c.Transport.CommandBurst }},
+		{name: "connect-rate", group: "Limits", kind: kindNumber, unit: "connections a second", min: 0, max: many,
+			text:  "New connections a second per client (a subject, else an address; IPv6: a /64). 0 is no limit. Behind a proxy set `trusted-proxies` first.",
+			field: func(c *Config) any { return &c.Transport.ConnectRate }},
+		{name: "connect-burst", group: "Limits", kind: kindInt, unit: "connections", min: 1, max: many,
+			text:  "New connections at once per client.",
+			field: func(c *Config) any { return &c.Transport.ConnectBurst }},
+		{name: "publish-rate", group: "Limits", kind: kindNumber, unit: "messages a second", min: 0, max: many,
+			text:  "Messages that a client may publish a second, each of an array counting. 0 is no limit.",
+			field: func(c *Config) any { return &c.Transport.PublishRate }},
+		{name: "publish-burst", group: "Limits", kind: kindInt, unit: "messages", min: 1, max: many,
+			text:  "Messages that a client may publish at once. A larger array is taken from a client that has been quiet, and paid for afterwards.",
+			field: func(c *Config) any { return &c.Transport.PublishBurst }},
+		{name: "client-command-rate", group: "Limits", kind: kindNumber, unit: "commands a second", min: 0, max: many,
+			text:  "Commands a second per client, over all its connections. 0 is no limit but `command-rate`.",
+			field: func(c *Config) any { return &c.Transport.ClientCommandRate }},
+		{name: "client-command-burst", group: "Limits", kind: kindInt, unit: "commands", min: 1, max: many,
+			text:  "Commands at once per client.",
+			field: func(c *Config) any { return &c.Transport.ClientCommandBurst }},
 		{name: "max-header", group: "Limits", kind: kindBytes, min: kib, max: mib,
 			text:  "The largest head of a request.",
 			field: func(c *Config) any { return &c.Transport.MaxHeader }},
@@ -210,12 +239,25 @@ func checkListen(s string) error {
 	return nil
 }
 
+// checkAdmin admits nothing at all, too.
+func checkAdmin(s string) error {
+	if s != "" && checkListen(s) != nil {
+		return errors.New("write HOST:PORT such as 127.0.0.1:8081, or nothing to keep it closed")
+	}
+	return nil
+}
+
 func checkOrigin(s string) error {
 	u, err := url.Parse(s)
 	if s != "*" && (err != nil || u.Host == "" || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s)) {
 		return errors.New("write a scheme and a host in lower case, without a path, such as https://app.example, or *")
 	}
 	return nil
+}
+
+func checkProxy(s string) error {
+	_, err := middleware.ParseProxy(s)
+	return err
 }
 
 func checkRedis(s string) error {

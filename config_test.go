@@ -36,8 +36,10 @@ func TestTableCoversConfig(t *testing.T) {
 		delete(fields, p)
 	}
 	except := map[string]string{
-		"Transport.Access": "made by the program",
-		"Channels":         "only in the file",
+		"Transport.Access":   "made by the program",
+		"Transport.Policies": "made by the program of the policies in the file",
+		"Transport.Status":   "made by the program, which knows of the file",
+		"Channels":           "only in the file",
 	}
 	for _, name := range fields {
 		if except[name] == "" {
@@ -122,15 +124,31 @@ exit code 2 and a sentence that names the setting, where it stands and the fix.
 
 Only in the file: a list ` + "`channels`" + `. The first entry whose ` + "`match`" + ` fits a channel's name counts for it; what the entry does not say
 stays as above. ` + "`*`" + ` stands for any run of characters, none included; everything else for itself. ` + "`sluice config --channel NAME`" + ` prints
-what holds for a channel.
+what holds for a channel. The list is [reloaded](operating.md#policies-and-reload) when the file changes; everything else is read at the start.
 
-` + "```yaml" + `
+` + "```" + `yaml
 channels:
   - match: "chat:*"
     history: {messages: 200, age: 1h}
-  - match: "*.prices"
-    history: {messages: 1, age: 10s}
+  - match: "prices.*"
+    history: {messages: 1000, age: 1h}
+    deliver: {filter: 'event != "debug"', conflate: key, key: /symbol, rate: 10/s, batch: {window: 50ms, messages: 200}}
+    slow: {ring: 256, then: conflate}
 ` + "```" + `
+
+| key | values | without it | |
+| --- | --- | --- | --- |
+| ` + "`history`" + `: ` + "`messages`" + `, ` + "`age`" + ` | as ` + "`history-messages`" + `, ` + "`history-age`" + ` | those | what is kept for those who come back |
+| ` + "`deliver`" + `: ` + "`filter`" + ` | an expression, at most 512 bytes | everything | only messages for which it is true |
+| ` + "`deliver`" + `: ` + "`conflate`" + ` | ` + "`key`" + `, ` + "`latest`" + `, ` + "`none`" + ` | ` + "`none`" + ` | of what goes out together, only the newest of each key, or the newest of all |
+| ` + "`deliver`" + `: ` + "`key`" + ` | a JSON pointer, such as ` + "`/symbol`" + ` | the publisher's key | where the key stands in the payload; only with ` + "`conflate: key`" + `, or ` + "`slow`" + ` with ` + "`then: conflate`" + ` |
+| ` + "`deliver`" + `: ` + "`rate`" + ` | ` + "`5/s`" + `, ` + "`30/m`" + `, ` + "`100/h`" + `; ` + "`1000/s`" + ` to ` + "`1/h`" + ` | no limit | at most one delivery in that time, made of all that came in it |
+| ` + "`deliver`" + `: ` + "`batch`" + ` | ` + "`{window: 50ms, messages: 200}`" + `; 1ms to 10s, 1 to 10000. Or the text ` + "`50ms`" + ` or ` + "`50ms,200`" + ` | no waiting | messages wait up to so long for others; so many are enough to go at once |
+| ` + "`slow`" + `: ` + "`ring`" + ` | 16 to ` + "`ring-messages`" + ` | 256, or ` + "`ring-messages`" + ` if that is less | a subscriber is slow once it is so many messages further behind than it should be |
+| ` + "`slow`" + `: ` + "`then`" + ` | ` + "`conflate`" + `, ` + "`gap`" + `, ` + "`history`" + `, ` + "`disconnect`" + ` | has to be there with ` + "`slow`" + ` | what becomes of it: it gets the newest of each key; a gap, and what is new; everything, from the history where need be; its session ends with ` + "`slow_consumer`" + ` |
+
+Subscribers may wish for less ([protocol](protocol.md#delivery-on-request)); the stricter of both wins. Within braces write ` + "`batch: \"50ms,200\"`" + ` with its quotes: the comma
+would end the value.
 `)
 	return b.String()
 }

@@ -96,7 +96,7 @@ func (s *setting) parse(text string) (any, error) {
 }
 
 func (s *setting) parseList(text string) (any, error) {
-	items := []string{}
+	var items []string // nil without any, as defaults are
 	for item := range strings.SplitSeq(text, ",") {
 		if item = strings.TrimSpace(item); item == "" {
 			continue

@@ -72,7 +72,20 @@ func (n *Lane) Policy() *Policy { return n.policy }
 // Poll asks the stages. It reports whether there is a new run for the subscriptions of the lane to
 // take, and else when to ask again: zero is when the log's listeners are next notified. It may be
 // called at any time, by several goroutines; that is cheap as long as nothing is due.
-func (n *Lane) Poll(now time.Time) (ready bool, again time.Time) {
+func (n *Lane) Poll(now time.Time) (ready bool, again time.Time) { return n.poll(now, false) }
+
+// Flush lets go what is held back, before its time: the node is about to stop.
+func (n *Lane) Flush(now time.Time) { n.poll(now, true) }
+
+// Newest names the newest run of n: another number than before says that there has been one since. Where
+// several poll a lane, each of them learns from it of the runs that the others' calls made.
+func (n *Lane) Newest() uint64 {
+	n.log.mu.Lock()
+	defer n.log.mu.Unlock()
+	return n.run.to
+}
+
+func (n *Lane) poll(now time.Time, open bool) (ready bool, again time.Time) {
 	l := n.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,8 +93,8 @@ func (n *Lane) Poll(now time.Time) (ready bool, again time.Time) {
 	if n.scanned == next {
 		return false, time.Time{}
 	}
-	full := n.full()
-	if !full && now.Before(n.again.At) && (n.again.Messages == 0 || next < uint64(n.again.Messages)) {
+	open = open || n.full()
+	if !open && now.Before(n.again.At) && (n.again.Messages == 0 || next < uint64(n.again.Messages)) {
 		return false, n.again.At
 	}
 	if n.since.IsZero() {
@@ -92,7 +105,7 @@ func (n *Lane) Poll(now time.Time) (ready bool, again time.Time) {
 		return n.overrun(now), time.Time{}
 	}
 	p := Pending{Since: n.since, Last: n.last}
-	if full {
+	if open {
 		p = Pending{} // rather early than never
 	}
 	s := l.stretch(n.scanned, next, false, c)

@@ -190,6 +190,12 @@ func TestLaneHoldsAndLetsGo(t *testing.T) {
 				t.Errorf("at %d ms: took %s, want %s; %s", step.at, text, step.want, step.why)
 			}
 		}
+		r.publish("a", false)
+		n.Poll(time.Now())
+		n.Flush(time.Now())
+		if got, _ := take(s); fmt.Sprint(got) != "[6]" {
+			t.Errorf("after Flush took %v: what was held was to come", got)
+		}
 	})
 }
 

@@ -65,7 +65,7 @@ func (l *OriginList) Allowed(r *http.Request) bool {
 const (
 	corsMethods = "GET, POST"
 	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Sluice-Event, Sluice-Key, Sluice-Live, Traceparent"
-	corsExposed = "Retry-After, X-Request-Id"
+	corsExposed = "Retry-After, Sluice-Deliver, X-Request-Id"
 	corsMaxAge  = "600" // seconds; a changed list takes that long to reach browsers that asked before
 )
 

@@ -12,6 +12,10 @@ type Access interface {
 // Grant is what one caller may do; a session keeps its grant as long as it lives and asks it again
 // for every channel. A nil error lets the caller in; any other is answered with forbidden and its text.
 // Methods are called concurrently.
+//
+// A Grant that knows who it is for may have the method Subject() string, constant for its life: a stable name,
+// the same for all credentials of that user or service, "" if there is none. What has a subject is limited by it
+// and no longer by its address.
 type Grant interface {
 	Subscribe(channel string) error
 	Publish(channel string) error

@@ -4,6 +4,7 @@ package transport
 // (docs/protocol.md).
 const (
 	closeUnsupported uint16 = 1003
+	closePolicy      uint16 = 1008
 	closeRestart     uint16 = 1012
 	closeTryAgain    uint16 = 1013
 	closeBad         uint16 = 4400

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"sluice/broker"
+	"sluice/middleware"
 )
 
 // command is what a client of sluice.v1.json sends (docs/protocol.md).
@@ -21,17 +23,21 @@ type command struct {
 	Channels []string        `json:"channels"`
 	Since    string          `json:"since"`
 	Resume   string          `json:"resume"`
+	Rate     string          `json:"rate"`
+	Batch    string          `json:"batch"`
+	Conflate string          `json:"conflate"`
+	Filter   string          `json:"filter"`
 	message                  // publish
 }
 
 // commandQueue makes the commands of a session that have to wait, in order: at most one goroutine,
 // and only while there are any.
 type commandQueue struct {
-	refused int // over the rate; owned by the reading side
+	refused int32 // over the rate; owned by the reading side
 
 	mu      sync.Mutex
+	bytes   int32 // of waiting; the order of the fields keeps an idle connection small
 	waiting []command
-	bytes   int
 	running bool
 }
 
@@ -41,6 +47,9 @@ const maxQueued = 1 << 20
 // command has one command done. It must not block: the socket's reader calls it.
 func (h wsHandler) command(data []byte) {
 	c, p := decodeCommand(data)
+	if tooFast := h.server.limits.take(h.server.limits.commands, h.ws.client); tooFast != nil {
+		p = tooFast // those that can't be read count, too
+	}
 	if p == nil && !h.ws.queue.add(c, len(data)) {
 		p = problem(RateLimited, "too many commands wait for their answers")
 	}
@@ -74,11 +83,11 @@ func decodeCommand(data []byte) (c command, p *Problem) {
 func (q *commandQueue) add(c command, size int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.bytes+size > maxQueued {
+	if int(q.bytes)+size > maxQueued {
 		return false
 	}
 	c.size = size
-	q.bytes += size
+	q.bytes += int32(size)
 	q.waiting = append(q.waiting, c)
 	return true
 }
@@ -101,7 +110,7 @@ func (q *commandQueue) next() (c command, ok bool) {
 	}
 	c = q.waiting[0]
 	q.waiting = q.waiting[1:]
-	q.bytes -= c.size
+	q.bytes -= int32(c.size)
 	return c, true
 }
 
@@ -175,15 +184,32 @@ func (h wsHandler) subscribe(c command) {
 			err = problem(Forbidden, gerr.Error())
 		}
 	}
+	var t terms
+	if err == nil {
+		t, err = h.terms(&c, names)
+	}
 	if err != nil {
 		h.reply(c.Ref, problemOf(err))
 		return
 	}
-	h.writer.post(func() { h.writer.subscribe(h.session, c.Ref, names, since) })
+	h.writer.post(func() { h.writer.subscribe(h.session, c.Ref, names, since, &t) })
 }
 
-// subscribe joins the channels that s does not have yet. The answer goes out when all are there.
-func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, since []broker.Position) {
+// terms reads what c wishes for all of its channels.
+func (h wsHandler) terms(c *command, names []string) (terms, error) {
+	if c.Rate == "" && c.Batch == "" && c.Conflate == "" && c.Filter == "" {
+		return h.server.findTerms(names, nil)
+	}
+	wish, err := middleware.ParseWish(c.Rate, c.Batch, c.Conflate, c.Filter)
+	if err != nil {
+		return terms{}, problem(BadDelivery, err.Error())
+	}
+	return h.server.findTerms(names, slices.Repeat([]middleware.Delivery{wish}, len(names)))
+}
+
+// subscribe joins the channels that s does not have yet, and changes the delivery of the others. The
+// answer goes out when all are there.
+func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, since []broker.Position, t *terms) {
 	if s.state == closed || s.ending {
 		return
 	}
@@ -197,14 +223,18 @@ func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, sinc
 		s.send(s.format.refuse(nil, ref, problem(TooManyChannels, fmt.Sprintf("it would be %d channels on this connection, at most %d", len(s.feeds)+len(add), w.server.config.MaxChannels))))
 		return
 	}
+	w.server.renew(t, names)
 	r := &reply{ref: ref, waiting: len(add)}
 	for i, n := range names {
 		if f := s.feed(n); f != nil && !allowed(n, names[:i]) {
-			r.add(n, f.Position())
+			term := t.at(i)
+			f.wish = term.wish
+			f.move(&term.effective)
+			r.add(f)
 		}
 	}
 	for _, i := range add {
-		w.join(s, names[i], since[i]).reply = r
+		w.join(s, names[i], since[i], t.at(i)).reply = r
 	}
 	if len(add) == 0 {
 		s.send(r.frame())
@@ -216,13 +246,16 @@ func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, sinc
 	w.schedule(s)
 }
 
-func (r *reply) add(channel string, p broker.Position) {
+func (r *reply) add(f *feed) {
 	if len(r.joinedB) > 0 {
 		r.joinedB = append(r.joinedB, ',')
 	}
-	r.joinedB = appendString(append(r.joinedB, `{"channel":`...), channel)
-	if !p.IsZero() {
+	r.joinedB = appendString(append(r.joinedB, `{"channel":`...), f.Channel())
+	if p := f.Position(); !p.IsZero() {
 		r.joinedB = append(p.Append(append(r.joinedB, `,"position":"`...)), '"')
+	}
+	if d := f.deliver(); d != "" {
+		r.joinedB = append(append(r.joinedB, `,"deliver":`...), d...)
 	}
 	r.joinedB = append(r.joinedB, '}')
 }
@@ -235,7 +268,7 @@ func (r *reply) frame() []byte {
 
 // joined notes that one more channel has its place. The session's writer calls it, while composing.
 func (r *reply) joined(f *feed) {
-	r.add(f.Channel(), f.Position())
+	r.add(f)
 	if r.waiting--; r.waiting == 0 && !r.failed {
 		f.session.wait = 0
 		f.session.out = append(f.session.out, r.frame()...)
@@ -284,6 +317,10 @@ func (h wsHandler) unsubscribe(c command) {
 
 // publish is done while the session's later commands wait, so that its messages keep their order.
 func (h wsHandler) publish(c command) {
+	if p := h.server.limits.take(h.server.limits.publishes, h.ws.client); p != nil {
+		h.reply(c.Ref, p)
+		return
+	}
 	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.config.PublishWait)
 	defer cancel()
 	c.message.Channel = c.Channel
@@ -307,9 +344,8 @@ func (h wsHandler) ping(c command) {
 		}
 		b := appendRef([]byte(`{"type":"reply"`), c.Ref)
 		b = strconv.AppendInt(append(b, `,"time":`...), time.Now().UnixMilli(), 10)
-		if t := h.token(); len(t) > 0 {
-			b = append(append(append(b, `,"token":"`...), t...), '"')
-		}
+		h.advance()
+		b = h.appendToken(b)
 		h.send(appendText(nil, append(b, '}')))
 	})
 }

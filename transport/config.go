@@ -3,6 +3,8 @@ package transport
 import (
 	"errors"
 	"time"
+
+	"sluice/middleware"
 )
 
 // Config is what a Server is made with. DefaultConfig gives every default; New refuses nonsense.
@@ -10,6 +12,17 @@ type Config struct {
 	Access  Access   // who may listen and publish; required
 	Origins []string // pages that may connect: exact origins such as https://app.example, or "*"; empty: same origin only
 	Demo    bool     // serve the demo page at /
+
+	TrustedProxies []string // whose X-Forwarded-For is believed: addresses and CIDR blocks; empty: nobody's
+	AccessLog      bool     // log a line for each request
+
+	// Policies say how the messages of a channel are delivered; after they have been changed, call
+	// Server.Reload. nil: as each subscriber wishes.
+	Policies *middleware.Policies
+
+	// Status returns what GET /readyz tells besides, in sentences: what is wrong with a node that delivers nevertheless. It
+	// is called concurrently. nil: nothing.
+	Status func() []string
 
 	Heartbeat    time.Duration // the longest silence that a client sees
 	Retry        time.Duration // SSE retry and reconnect delays are drawn from [Retry, 2×Retry)
@@ -34,6 +47,13 @@ type Config struct {
 	PublishWait   time.Duration // how long a publish may take before it is answered with 503
 	DrainTime     time.Duration // over which a stopping node spreads the closing of its sessions
 
+	// Of one client, a subject or else an address, over all its connections. A rate of 0 is no limit.
+	ConnectRate        float64 // new connections a second
+	ConnectBurst       int     // new connections at once
+	PublishRate        float64 // messages published a second
+	PublishBurst       int     // messages published at once; a larger array needs a full bucket, and is paid for afterwards
+	ClientCommandRate  float64 // commands a second
+	ClientCommandBurst int     // commands at once
 }
 
 // DefaultConfig returns the defaults, without Access.
@@ -52,12 +72,16 @@ func DefaultConfig() Config {
 		MaxCommand:    64 << 10,
 		CommandRate:   50,
 		CommandBurst:  100,
+		ConnectBurst:  1000,
+		PublishBurst:  1000,
 		HeaderTimeout: 5 * time.Second,
 		BodyTimeout:   30 * time.Second,
 		MaxHeader:     16 << 10,
 		JoinTimeout:   10 * time.Second,
 		PublishWait:   2 * time.Second,
 		DrainTime:     5 * time.Second,
+
+		ClientCommandBurst: 500,
 	}
 }
 
@@ -70,6 +94,10 @@ func (c *Config) check() error {
 		return errors.New("transport: Config.Heartbeat is under 100ms")
 	case c.MaxSessions < 1, c.MaxChannels < 1, c.MaxMessage < 1, c.MaxBatch < 1, c.MaxCommand < 1:
 		return errors.New("transport: a Config.Max… is under 1")
+	case !(c.ConnectRate >= 0), !(c.PublishRate >= 0), !(c.ClientCommandRate >= 0): // NaN, too
+		return errors.New("transport: a Config.…Rate is no rate; 0 is no limit")
+	case c.ConnectRate > 0 && c.ConnectBurst < 1, c.PublishRate > 0 && c.PublishBurst < 1, c.ClientCommandRate > 0 && c.ClientCommandBurst < 1:
+		return errors.New("transport: a Config.…Burst is under 1: nobody could do anything")
 	}
 	return nil
 }

@@ -4,17 +4,20 @@ import (
 	"sync/atomic"
 
 	"sluice/broker"
+	"sluice/middleware"
 )
 
 // feed is one subscription of one session. It is owned by the session's writer.
 type feed struct {
 	broker.Subscription
-	fan     *fan
+	group   *group
 	session *session
-	slot    int    // where it stands in fan.feeds
-	next    *feed  // in the session's list of feeds with something to take
-	queued  bool   // it is in that list
-	reply   *reply // the subscribe command that waits for it to start; nil: none
+	slot    int32                // where it stands in group.feeds
+	loose   int32                // one more than where it stands in paced.loose; 0: it is not there
+	next    *feed                // in the session's list of feeds with something to take
+	queued  bool                 // it is in that list
+	reply   *reply               // the subscribe command that waits for it to start; nil: none
+	wish    *middleware.Delivery // what the client asked for; nil: nothing
 }
 
 // fan is one channel as one writer serves it: the channel's log and the feeds of the writer's own
@@ -24,7 +27,8 @@ type fan struct {
 	writer *writer
 	log    *broker.Log
 	dirty  atomic.Bool
-	feeds  []*feed
+	plain  group  // those who get everything as it comes
+	paced  *paced // the others; nil: there are none
 }
 
 // Notify implements broker.Listener.
@@ -39,26 +43,27 @@ func (w *writer) fanOf(channel string) *fan {
 	f := w.fans[channel]
 	if f == nil {
 		f = &fan{writer: w, log: w.server.broker.Open(channel)}
+		f.plain.fan = f
 		f.log.Listen(f)
 		w.fans[channel] = f
 	}
 	return f
 }
 
-// join adds a feed for channel to s, after since or from now on.
-func (w *writer) join(s *session, channel string, since broker.Position) *feed {
+// join adds a feed for channel to s, after since or from now on, under what is in force for it.
+func (w *writer) join(s *session, channel string, since broker.Position, t term) *feed {
 	fan := w.fanOf(channel)
-	f := &feed{fan: fan, session: s, slot: len(fan.feeds)}
-	fan.feeds = append(fan.feeds, f)
+	f := &feed{session: s, wish: t.wish}
 	s.feeds = append(s.feeds, f)
 	fan.log.Subscribe(&f.Subscription, since)
+	fan.groupOf(&t.effective).add(f)
 	s.mark(f)
 	return f
 }
 
 // leave takes f out of its session and its fan, and closes the log with the last one.
 func (w *writer) leave(f *feed) {
-	s, fan := f.session, f.fan
+	s := f.session
 	for i, x := range s.feeds {
 		if x == f {
 			s.feeds = append(s.feeds[:i], s.feeds[i+1:]...)
@@ -66,16 +71,13 @@ func (w *writer) leave(f *feed) {
 		}
 	}
 	s.unmark(f)
-	w.unfan(f, fan)
+	w.unfan(f)
 }
 
-func (w *writer) unfan(f *feed, fan *fan) {
-	last := len(fan.feeds) - 1
-	fan.feeds[f.slot] = fan.feeds[last]
-	fan.feeds[f.slot].slot = f.slot
-	fan.feeds[last] = nil
-	fan.feeds = fan.feeds[:last]
-	if last == 0 {
+func (w *writer) unfan(f *feed) {
+	fan := f.group.fan
+	f.group.remove(f)
+	if len(fan.plain.feeds) == 0 && fan.paced == nil {
 		fan.log.Unlisten(fan)
 		fan.log.Close()
 		delete(w.fans, fan.log.Channel())

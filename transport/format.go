@@ -22,6 +22,7 @@ type format interface {
 	unavailable(dst []byte) []byte
 	refuse(dst []byte, ref json.RawMessage, p *Problem) []byte
 	reconnect(dst []byte, delay time.Duration) []byte
+	slow(dst []byte, delay time.Duration) []byte // the client reads more slowly than its policy takes
 	close(dst []byte, code uint16, reason string) []byte
 }
 
@@ -33,12 +34,15 @@ const (
 	slotWSJSON
 )
 
+// envelopeHead is how the envelope of a message begins; the channel follows.
+const envelopeHead = `{"type":"message","channel":`
+
 // appendEnvelope appends the JSON envelope of m, or of the gap that it is (docs/protocol.md).
 func appendEnvelope(dst []byte, m *broker.Message) []byte {
 	if m.Gap != nil {
 		return append(appendGap(append(dst, `{"type":"gap",`...), m), '}')
 	}
-	dst = append(dst, `{"type":"message","channel":`...)
+	dst = append(dst, envelopeHead...)
 	dst = appendString(dst, m.Channel)
 	if m.Durable() {
 		dst = append(dst, `,"position":"`...)
@@ -115,5 +119,43 @@ func appendWelcome(dst []byte, s *session) []byte {
 		}
 		dst = appendString(dst, p.Channel)
 	}
-	return append(dst, ']')
+	return appendDeliver(append(dst, ']'), s)
+}
+
+// standing is where a client stands that has had the messages of b up to the i-th; zero if that one does not
+// move it. The last one moves it over what was dropped behind it, too.
+func standing(b *broker.Batch, i int) broker.Position {
+	at := b.Messages[i].After()
+	if i < len(b.Messages)-1 || b.Last.IsZero() {
+		return at
+	}
+	for j := i; j >= 0; j-- {
+		if p := b.Messages[j].After(); !p.IsZero() {
+			if p == b.Last {
+				return at
+			}
+			break
+		}
+	}
+	return b.Last
+}
+
+// teller is the index of the message of b that tells how many were skipped: the first that is none but
+// a gap, if there is one.
+func teller(b *broker.Batch) int {
+	if b.Skipped == 0 {
+		return -1
+	}
+	for i, m := range b.Messages {
+		if m.Gap == nil {
+			return i
+		}
+	}
+	return 0
+}
+
+// appendSkipped appends the number of skipped messages to a JSON object that has members.
+func appendSkipped(dst []byte, n int) []byte {
+	dst = append(dst[:len(dst)-1], `,"skipped":`...)
+	return append(strconv.AppendInt(dst, int64(n), 10), '}')
 }

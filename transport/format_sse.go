@@ -28,9 +28,10 @@ func (e sse) shared(s *session, f *feed, b *broker.Batch) []byte {
 	}
 	return b.Wire(e.slot(), func(ms []*broker.Message) []byte {
 		var dst []byte
-		for _, m := range ms {
-			dst = append(dst, e.body(m)...)
-			if at := m.After(); !at.IsZero() {
+		first := e.teller(b)
+		for i, m := range ms {
+			dst = e.appendBody(dst, b, i, first)
+			if at := standing(b, i); !at.IsZero() {
 				dst = appendID(dst, broker.Place{Channel: m.Channel, Position: at})
 			}
 			dst = append(dst, '\n')
@@ -41,9 +42,10 @@ func (e sse) shared(s *session, f *feed, b *broker.Batch) []byte {
 
 // single: with several channels the id names the places in all of them.
 func (e sse) single(dst []byte, s *session, f *feed, b *broker.Batch) []byte {
-	for _, m := range b.Messages {
-		dst = append(dst, e.body(m)...)
-		if at := m.After(); !at.IsZero() {
+	first := e.teller(b)
+	for i := range b.Messages {
+		dst = e.appendBody(dst, b, i, first)
+		if at := standing(b, i); !at.IsZero() {
 			dst = appendID(dst, s.places(f, at)...)
 		}
 		dst = append(dst, '\n')
@@ -55,6 +57,22 @@ func appendID(dst []byte, places ...broker.Place) []byte {
 	dst = append(dst, "id: "...)
 	dst = broker.AppendToken(dst, places...)
 	return append(dst, '\n')
+}
+
+// teller is the index of the message that tells what was skipped: envelopes only can.
+func (e sse) teller(b *broker.Batch) int {
+	if !e.envelope {
+		return -1
+	}
+	return teller(b)
+}
+
+func (e sse) appendBody(dst []byte, b *broker.Batch, i, teller int) []byte {
+	dst = append(dst, e.body(b.Messages[i])...)
+	if i == teller {
+		dst = append(appendSkipped(dst[:len(dst)-1], b.Skipped), '\n')
+	}
+	return dst
 }
 
 // body is the event of m without its id and its final blank line; all sessions share it.
@@ -113,12 +131,18 @@ func appendRetry(dst []byte, d time.Duration) []byte {
 	return append(dst, '\n')
 }
 
-// heartbeat is a comment of one line: a blank line would make some clients emit an empty message.
+// heartbeat is a comment of one line: a blank line would make some clients emit an empty message. Only an
+// event can bring a token.
 func (sse) heartbeat(dst []byte, s *session) []byte {
-	if !s.visible {
+	if !s.visible && !s.untold {
 		return append(dst, ":\n"...)
 	}
-	dst = append(dst, "event: heartbeat\ndata: {\"time\":"...)
+	dst = append(dst, "event: heartbeat\n"...)
+	if t := s.token(); s.untold && len(t) > 0 {
+		dst = append(append(append(dst, "id: "...), t...), '\n')
+	}
+	s.untold = false
+	dst = append(dst, "data: {\"time\":"...)
 	dst = strconv.AppendInt(dst, time.Now().UnixMilli(), 10)
 	return append(dst, "}\n\n"...)
 }
@@ -128,9 +152,17 @@ func (sse) unavailable(dst []byte) []byte {
 }
 
 func (sse) reconnect(dst []byte, delay time.Duration) []byte {
-	dst = appendRetry(append(dst, "event: reconnect\n"...), delay)
-	dst = strconv.AppendInt(append(dst, "data: {\"delay\":"...), delay.Milliseconds(), 10)
+	return append(appendReconnect(dst, delay), "}\n\n"...)
+}
+
+func (sse) slow(dst []byte, delay time.Duration) []byte {
+	dst = appendString(append(appendReconnect(dst, delay), `,"code":`...), string(SlowConsumer))
 	return append(dst, "}\n\n"...)
+}
+
+func appendReconnect(dst []byte, delay time.Duration) []byte {
+	dst = appendRetry(append(dst, "event: reconnect\n"...), delay)
+	return strconv.AppendInt(append(dst, "data: {\"delay\":"...), delay.Milliseconds(), 10)
 }
 
 // refuse has nothing to answer: SSE clients send no commands on the stream.

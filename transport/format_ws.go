@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -64,6 +65,7 @@ func (wsPlain) heartbeat(dst []byte, _ *session) []byte {
 
 func (wsPlain) unavailable(dst []byte) []byte                { return dst }
 func (wsPlain) reconnect(dst []byte, _ time.Duration) []byte { return dst }
+func (wsPlain) slow(dst []byte, _ time.Duration) []byte      { return dst }
 
 // refuse can't be told to a plain client; the close code has to do.
 func (wsPlain) refuse(dst []byte, _ json.RawMessage, _ *Problem) []byte { return dst }
@@ -79,28 +81,95 @@ const subprotocolJSON = "sluice.v1.json"
 
 func (wsJSON) shared(_ *session, _ *feed, b *broker.Batch) []byte {
 	return b.Wire(slotWSJSON, func(ms []*broker.Message) []byte {
+		if b.Array {
+			return appendArrays(b)
+		}
 		var dst []byte
-		for _, m := range ms {
-			dst = append(dst, m.Wire(slotWSJSON, func(m *broker.Message) []byte {
-				return appendText(nil, appendEnvelope(make([]byte, 0, len(m.Data)+128), m))
-			})...)
+		first := teller(b)
+		for i, m := range ms {
+			if i == first {
+				dst = appendText(dst, appendSkipped(bytes.Clone(envelopeOf(m)), b.Skipped))
+			} else {
+				dst = append(dst, frameOf(m)...)
+			}
 		}
 		return dst
 	})
+}
+
+// frameOf is the frame of m alone; all sessions share it.
+func frameOf(m *broker.Message) []byte {
+	return m.Wire(slotWSJSON, func(m *broker.Message) []byte {
+		return appendText(nil, appendEnvelope(make([]byte, 0, len(m.Data)+128), m))
+	})
+}
+
+// envelopeOf is what is in the frame of m; it must not be written to.
+func envelopeOf(m *broker.Message) []byte {
+	f := frameOf(m)
+	switch f[1] { // RFC 6455 §5.2: the length, or how many bytes it takes
+	case 126:
+		return f[4:]
+	case 127:
+		return f[10:]
+	}
+	return f[2:]
+}
+
+// appendArrays puts the messages of b into one frame; where a gap is between them, before and after that.
+func appendArrays(b *broker.Batch) []byte {
+	var dst, text []byte
+	first, open := teller(b), false
+	shut := func() {
+		if open {
+			dst = appendText(dst, append(text, "]}"...))
+			open = false
+		}
+	}
+	for i, m := range b.Messages {
+		switch {
+		case m.Gap == nil:
+		case i == first:
+			dst = appendText(dst, appendSkipped(bytes.Clone(envelopeOf(m)), b.Skipped))
+			continue
+		default:
+			shut()
+			dst = append(dst, frameOf(m)...)
+			continue
+		}
+		if !open {
+			open = true
+			text = appendString(append(text[:0], `{"type":"batch","channel":`...), m.Channel)
+			if i == first {
+				text = strconv.AppendInt(append(text, `,"skipped":`...), int64(b.Skipped), 10)
+			}
+			text = append(text, `,"messages":[`...)
+		} else {
+			text = append(text, ',')
+		}
+		head := len(envelopeHead) + len(m.Channel) + len(`""`) // channel names need no escapes
+		text = append(append(text, '{'), envelopeOf(m)[head+len(`,`):]...)
+	}
+	shut()
+	return dst
 }
 
 func (wsJSON) single(dst []byte, _ *session, _ *feed, _ *broker.Batch) []byte { return dst }
 
 func (wsJSON) welcome(s *session) []byte {
 	b := appendWelcome([]byte(`{"type":"welcome",`), s)
-	if t := s.token(); len(t) > 0 {
-		b = append(append(append(b, `,"token":"`...), t...), '"')
-	}
-	return appendText(nil, append(b, '}'))
+	return appendText(nil, append(s.appendToken(b), '}'))
 }
 
-func (wsJSON) heartbeat(dst []byte, _ *session) []byte {
+func (wsJSON) slow(dst []byte, _ time.Duration) []byte {
+	return wsJSON{}.refuse(dst, nil, problem(SlowConsumer, "the client reads more slowly than the channel's policy takes; connect again, with the token"))
+}
+
+func (wsJSON) heartbeat(dst []byte, s *session) []byte {
 	b := strconv.AppendInt([]byte(`{"type":"heartbeat","time":`), time.Now().UnixMilli(), 10)
+	if s.untold {
+		b = s.appendToken(b)
+	}
 	return appendText(dst, append(b, '}'))
 }
 
@@ -117,6 +186,9 @@ func (wsJSON) refuse(dst []byte, ref json.RawMessage, p *Problem) []byte {
 	b := appendRef([]byte(`{"type":"error"`), ref)
 	b = appendString(append(b, `,"code":`...), string(p.Code))
 	b = appendString(append(b, `,"detail":`...), strings.ToValidUTF8(p.Detail, "\uFFFD"))
+	if p.Retry > 0 {
+		b = strconv.AppendInt(append(b, `,"retry":`...), p.Retry.Milliseconds()+1, 10)
+	}
 	return appendText(dst, append(b, '}'))
 }
 

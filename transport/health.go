@@ -19,15 +19,16 @@ func (s *Server) serveHealth(c echo.Context) error {
 
 // ready is the answer of GET /readyz.
 type ready struct {
-	Ready    bool    `json:"ready"`
-	Why      string  `json:"why,omitempty"`
-	ProbeMS  float64 `json:"probe_ms"`
-	Sessions int64   `json:"sessions"`
-	Channels int     `json:"channels"`
+	Ready    bool     `json:"ready"`
+	Why      string   `json:"why,omitempty"`
+	ProbeMS  float64  `json:"probe_ms"`
+	Sessions int64    `json:"sessions"`
+	Channels int      `json:"channels"`
+	Notes    []string `json:"notes,omitempty"` // Config.Status
 }
 
 // serveReady answers GET /readyz: 200 if a message published to the backend comes back within a
-// second, 503 and why if not. A node that can't deliver says so.
+// second, 503 and why if not. A node that can't deliver says so; what else is wrong with it changes nothing but the notes.
 func (s *Server) serveReady(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), probeTime)
 	defer cancel()
@@ -35,6 +36,9 @@ func (s *Server) serveReady(c echo.Context) error {
 	err := s.broker.Probe(ctx)
 	r := ready{Ready: true, Sessions: s.sessions.Load(), Channels: s.broker.Channels()}
 	r.ProbeMS = float64(time.Since(begin).Microseconds()) / 1000
+	if s.config.Status != nil {
+		r.Notes = s.config.Status()
+	}
 	switch {
 	case s.draining.Load():
 		r.Ready, r.Why = false, "draining"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"sluice/broker"
 )
@@ -19,6 +20,7 @@ const (
 	BadChannel       Code = "bad_channel"
 	BadMessage       Code = "bad_message"
 	BadToken         Code = "bad_token"
+	BadDelivery      Code = "bad_delivery"
 	TooManyChannels  Code = "too_many_channels"
 	Forbidden        Code = "forbidden"
 	OriginForbidden  Code = "origin_forbidden"
@@ -28,6 +30,7 @@ const (
 	UnsupportedMedia Code = "unsupported_media_type"
 	UpgradeRequired  Code = "upgrade_required"
 	RateLimited      Code = "rate_limited"
+	SlowConsumer     Code = "slow_consumer"
 	Internal         Code = "internal"
 	Unavailable      Code = "unavailable"
 	AtCapacity       Code = "at_capacity"
@@ -43,6 +46,7 @@ var codes = map[Code]struct {
 	BadChannel:       {400, "Bad channel name"},
 	BadMessage:       {400, "The message can't be delivered as given"},
 	BadToken:         {400, "Bad resume token or position"},
+	BadDelivery:      {400, "This delivery can't be had"},
 	TooManyChannels:  {400, "Too many channels on one connection"},
 	Forbidden:        {403, "No rule lets you"},
 	OriginForbidden:  {403, "This origin is not on the list"},
@@ -52,6 +56,7 @@ var codes = map[Code]struct {
 	UnsupportedMedia: {415, "Unsupported media type"},
 	UpgradeRequired:  {426, "A WebSocket handshake is required"},
 	RateLimited:      {429, "Too many requests"},
+	SlowConsumer:     {0, "The client reads too slowly"}, // only within streams
 	Internal:         {500, "Internal error"},
 	Unavailable:      {503, "The backend is not available"},
 	AtCapacity:       {503, "This node is full"},
@@ -66,6 +71,10 @@ type Problem struct {
 	Status int    `json:"status"`
 	Code   Code   `json:"code"`
 	Detail string `json:"detail,omitempty"`
+
+	// Retry is how long to wait before trying again. It is told in whole seconds by HTTP's Retry-After, by
+	// WebSocket in milliseconds; 0 is as soon as may be.
+	Retry time.Duration `json:"-"`
 }
 
 // Error makes a Problem an error.
@@ -99,6 +108,9 @@ func problemOf(err error) *Problem {
 	return problem(Internal, "")
 }
 
+// wholeSeconds rounds up, and never to 0: who comes back too soon is only refused again.
+func wholeSeconds(d time.Duration) int64 { return max(1, int64((d+time.Second-1)/time.Second)) }
+
 // write sends p as application/problem+json.
 func (p *Problem) write(w http.ResponseWriter) {
 	h := w.Header()
@@ -106,7 +118,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", strconv.FormatInt(wholeSeconds(p.Retry), 10))
 	}
 	body, err := json.Marshal(p)
 	if err != nil {

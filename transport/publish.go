@@ -102,6 +102,9 @@ func (s *Server) servePublishRaw(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if p := s.limits.settle(s.limits.publishes, r, grant, 1); p != nil {
+		return p
+	}
 	channel, err := url.PathUnescape(c.Param("*")) // echo leaves it as it came where it matched the raw path
 	if err != nil {
 		return problem(BadChannel, "the channel in the path is not URL-encoded")
@@ -193,6 +196,9 @@ func (s *Server) servePublish(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), s.config.PublishWait)
 	defer cancel()
 	if body = bytes.TrimLeft(body, " \t\r\n"); len(body) == 0 || body[0] != '[' {
+		if p := s.limits.settle(s.limits.publishes, c.Request(), grant, 1); p != nil {
+			return p
+		}
 		m, err := decodeMessage(body, c.Request())
 		if err != nil {
 			return err
@@ -209,6 +215,10 @@ func (s *Server) servePublish(c echo.Context) error {
 	}
 	if len(all) > s.config.MaxBatch {
 		return problem(TooLarge, strconv.Itoa(len(all))+" messages, at most "+strconv.Itoa(s.config.MaxBatch))
+	}
+	// All or nothing: of an array that was published in part the publisher would have to find the rest.
+	if p := s.limits.settle(s.limits.publishes, c.Request(), grant, len(all)); p != nil {
+		return p
 	}
 	results, ok := s.publishAll(ctx, grant, all, c.Request())
 	status := http.StatusOK

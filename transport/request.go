@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"sluice/broker"
+	"sluice/middleware"
 )
 
 // listenRequest is what a GET /sse or GET /ws asks for.
@@ -16,6 +17,7 @@ type listenRequest struct {
 	since    []broker.Position // one per channel; zero: from now on
 	badToken error             // the resume token can't be used
 	rejected *Problem          // WebSocket: why the session ends as soon as it has begun
+	terms    terms             // of delivery, one per channel
 	query    url.Values
 	grant    Grant
 }
@@ -27,10 +29,15 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 	if err != nil {
 		return nil, problem(BadRequest, "the query string is not URL-encoded")
 	}
+	wished := false
 	for name := range q {
+		if base, _, _ := strings.Cut(name, "["); allowed(base, middleware.WishParams) {
+			wished = true
+			continue
+		}
 		// A typing error would be silent otherwise. Names with _ are for those who must make URLs unique.
 		if !allowed(name, params) && !strings.HasPrefix(name, "_") {
-			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are %s", name, strings.Join(params, ", ")))
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are %s", name, strings.Join(append(params, middleware.WishParams...), ", ")))
 		}
 	}
 	l := &listenRequest{query: q}
@@ -52,6 +59,15 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 		if err := l.grant.Subscribe(c); err != nil {
 			return nil, problem(Forbidden, err.Error())
 		}
+	}
+	var wishes []middleware.Delivery
+	if wished {
+		if wishes, err = middleware.QueryWishes(q, l.channels); err != nil {
+			return nil, problem(BadDelivery, err.Error())
+		}
+	}
+	if l.terms, err = s.findTerms(l.channels, wishes); err != nil {
+		return nil, err
 	}
 	token := r.Header.Get("Last-Event-ID")
 	if token == "" {

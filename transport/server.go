@@ -7,6 +7,8 @@
 //     and at most one write of some 16 KiB is held for it.
 //   - All that is ready for a session leaves in one write. After quiet a message leaves at once;
 //     under load it waits at most Config.Coalesce for others.
+//   - What a policy holds back stays in its channel's log. A writer has one timer for all that it will have
+//     to look at again, and none while there is nothing.
 //   - An idle session has no goroutine, no timer and no buffer (plain TCP on Linux).
 //   - A server that stops tells its clients when to come back, and sends what it owes first.
 package transport
@@ -39,6 +41,7 @@ type Server struct {
 	broker  *broker.Broker
 	config  Config
 	log     *slog.Logger
+	limits  *limits
 	handler http.Handler
 	poller  *poller
 	writers []*writer
@@ -49,7 +52,9 @@ type Server struct {
 	running  sync.WaitGroup // writers, poller, readers
 	draining atomic.Bool
 	sessions atomic.Int64 // admitted and not ended
+	policies *middleware.Policies
 	next     atomic.Uint32
+	reloads  atomic.Uint32 // calls of Reload
 	ends     [closeReasons]atomic.Int64
 }
 
@@ -64,8 +69,14 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{broker: b, config: c, log: log, started: time.Now()}
+	s := &Server{broker: b, config: c, policies: c.Policies, log: log, started: time.Now()}
+	if s.policies == nil {
+		s.policies = new(middleware.Policies)
+	}
 	var err error
+	if s.limits, err = newLimits(&c, log); err != nil {
+		return nil, err
+	}
 	if s.poller, err = newPoller(); err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
@@ -77,19 +88,40 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
+// routes mounts the endpoints behind the request middleware, here from the outermost to the innermost:
+//
+//	request id     is in the answer and in all that is logged about the request
+//	access log     (access-log) sees every answer, also the refusals of those below
+//	recover        makes a panic an answer like any other, 500
+//	origin, CORS   before all that refuses for other reasons, so that an allowed page can read why
+//	rate limits    (connect-rate, publish-rate) of the client's address, before anyone's credentials are looked at
+//	the handler    asks Access, then the limits of the subject (settle), and the size of the body
+//
+// The first three are for every path, the others for the endpoints of clients. WebSocket and streams over HTTP/1.1 leave
+// net/http in the handler: nothing of the chain outlives their handshake.
 func (s *Server) routes() http.Handler {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.handleError
-	e.Use(s.recover)
+	e.Use(middleware.RequestIDs())
+	if s.config.AccessLog {
+		e.Use(middleware.AccessLog{Log: s.log, Clients: s.limits.clients}.Middleware())
+	}
+	e.Use(middleware.Recover{Log: s.log, Answer: func(echo.Context) error { return problem(Internal, "") }}.Middleware())
 	origins := middleware.Origins(s.config.Origins)
 	cors := origins.Middleware(func(c echo.Context) error {
 		return problem(OriginForbidden, "add the page's origin to the setting origins")
 	})
-	e.GET("/sse", s.serveSSE, cors)
-	e.GET("/ws", s.serveWS, cors)
-	e.POST("/publish", s.servePublish, cors)
-	e.POST("/publish/*", s.servePublishRaw, cors)
+	tooSoon := func(c echo.Context, wait time.Duration) error { return s.limits.refuse(c.Request(), wait) }
+	stream := s.limits.connects.Middleware(s.limits.clients, func(c echo.Context, wait time.Duration) error {
+		return s.refuseSSE(c, s.limits.refuse(c.Request(), wait))
+	})
+	socket := s.limits.connects.Middleware(s.limits.clients, tooSoon)
+	publish := s.limits.publishes.Middleware(s.limits.clients, tooSoon)
+	e.GET("/sse", s.serveSSE, cors, stream)
+	e.GET("/ws", s.serveWS, cors, socket)
+	e.POST("/publish", s.servePublish, cors, publish)
+	e.POST("/publish/*", s.servePublishRaw, cors, publish)
 	for _, path := range []string{"/sse", "/publish", "/publish/*"} {
 		e.OPTIONS(path, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) }, cors)
 	}
@@ -179,10 +211,13 @@ func (s *Server) newSession(g Grant) *session {
 	return &session{server: s, writer: w, grant: g, id: newSessionID()}
 }
 
-// admit counts a new session in, or says why not. Each admitted one is released once.
-func (s *Server) admit() *Problem {
+// admit counts a new session of g in, which r asks for, or says why not. Each admitted one is released once.
+func (s *Server) admit(r *http.Request, g Grant) *Problem {
 	if s.draining.Load() {
 		return problem(Draining, "connect to another node, or here a little later")
+	}
+	if p := s.limits.settle(s.limits.connects, r, g, 1); p != nil {
+		return p
 	}
 	if s.sessions.Add(1) > int64(s.config.MaxSessions) {
 		s.release()
@@ -243,26 +278,9 @@ func (s *Server) handleError(err error, c echo.Context) {
 		}
 	}
 	if p.Code == Internal {
-		s.log.Error("request failed", "path", c.Path(), "err", err)
+		id := middleware.RequestID(c)
+		s.log.Error("request failed", "path", c.Path(), "request_id", id, "err", err)
+		p = problem(Internal, "tell the operator the request id "+id)
 	}
 	p.write(c.Response())
-}
-
-// recover makes a panic in one handler that handler's end and not the process'.
-func (s *Server) recover(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) (err error) {
-		defer func() {
-			v := recover()
-			if v == nil {
-				return
-			}
-			if v == http.ErrAbortHandler {
-				panic(v)
-			}
-			buf := make([]byte, 4<<10)
-			s.log.Error("panic in a handler", "path", c.Path(), "panic", fmt.Sprint(v), "stack", string(buf[:runtime.Stack(buf, false)]))
-			err = problem(Internal, "")
-		}()
-		return next(c)
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -51,6 +52,11 @@ func newNode(t *testing.T, change func(*Config)) *node {
 
 func newNodeOver(t *testing.T, backend broker.Backend, change func(*Config)) *node {
 	t.Helper()
+	return newLoggingNode(t, backend, nil, change)
+}
+
+func newLoggingNode(t *testing.T, backend broker.Backend, log *slog.Logger, change func(*Config)) *node {
+	t.Helper()
 	c := DefaultConfig()
 	c.Access = everyone{}
 	c.DrainTime = 50 * time.Millisecond
@@ -58,7 +64,7 @@ func newNodeOver(t *testing.T, backend broker.Backend, change func(*Config)) *no
 		change(&c)
 	}
 	b := broker.New(backend, broker.Options{MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond})
-	s, err := New(b, c, nil)
+	s, err := New(b, c, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,10 +293,13 @@ func (s *socket) read() (int, []byte) {
 type frame struct {
 	Type, Channel, Position, Event, Key, Data, Data64, Code, Detail, From, To, Reason, Session, Token string
 	Ref                                                                                               any
-	Time, Delay                                                                                       int64
+	Time, Delay, Retry                                                                                int64
 	Heartbeat                                                                                         float64
 	Duplicate                                                                                         bool
 	Channels                                                                                          json.RawMessage
+	Skipped                                                                                           int
+	Messages                                                                                          []frame
+	Deliver                                                                                           json.RawMessage
 }
 
 // want reads the next frame that is not a heartbeat and checks its type; "" is any.

@@ -26,12 +26,15 @@ type session struct {
 
 	// Owned by the writer.
 	state   sessionState
-	inRun   bool   // in the writer's list of sessions to flush
-	busy    bool   // the link can't take more now
-	ending  bool   // close when everything is written
-	visible bool   // SSE: heartbeats are events
-	slot    int    // where it stands in the writer's sessions
-	pass    uint32 // the writer's pass that last wrote to it
+	inRun   bool        // in the writer's list of sessions to flush
+	busy    bool        // the link can't take more now
+	ending  bool        // close when everything is written
+	visible bool        // SSE: heartbeats are events
+	paced   bool        // a channel of it has been under a policy
+	untold  bool        // it stands further than the client can know
+	why     closeReason // of ending
+	slot    int         // where it stands in the writer's sessions
+	pass    uint32      // the writer's pass that last wrote to it
 	feeds   []*feed
 	dirty   *feed  // feeds with something to take
 	out     []byte // frames that are not messages: replies, heartbeats, pongs, the close
@@ -128,8 +131,16 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 			s.out = nil
 		}
 		batch := f.Take()
+		if f.group.pace != nil && !s.goOn(f, batch) {
+			b = append(b, s.out...)
+			s.out = nil
+			break
+		}
 		if batch == nil {
 			continue
+		}
+		if s.untold && s.ws == nil && !batch.Last.IsZero() { // it has an id
+			s.untold = false
 		}
 		s.mark(f)
 		wire := s.format.shared(s, f, batch)
@@ -188,3 +199,12 @@ func (s *session) places(f *feed, at broker.Position) []broker.Place {
 
 // token is the resume token of the session as it is now.
 func (s *session) token() []byte { return broker.AppendToken(nil, s.places(nil, broker.Position{})...) }
+
+// appendToken appends the token as a member of a JSON object, unless there is none; the client knows it then.
+func (s *session) appendToken(dst []byte) []byte {
+	s.untold = false
+	if t := s.token(); len(t) > 0 {
+		dst = append(append(append(dst, `,"token":"`...), t...), '"')
+	}
+	return dst
+}

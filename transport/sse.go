@@ -51,9 +51,12 @@ func (s *Server) serveSSE(c echo.Context) error {
 			ss.out = append(ss.out, '\n')
 		}
 	}
-	refusal := s.admit()
+	refusal := s.admit(r, l.grant)
 	if refusal != nil {
 		return s.refuseSSE(c, refusal)
+	}
+	if h := l.terms.header(l.channels); h != "" {
+		c.Response().Header().Set(deliverHeader, h)
 	}
 	if r.ProtoMajor >= 2 {
 		return s.streamSSE(c, ss, l)
@@ -70,7 +73,7 @@ func (s *Server) refuseSSE(c echo.Context, p *Problem) error {
 	}
 	h.Set("Connection", "close")
 	c.Response().WriteHeader(http.StatusOK)
-	b := appendRetry([]byte("event: unavailable\n"), s.retry())
+	b := appendRetry([]byte("event: unavailable\n"), p.Retry+s.retry())
 	b = appendString(append(b, `data: {"code":`...), string(p.Code))
 	b = appendString(append(b, `,"detail":`...), p.Detail)
 	_, _ = c.Response().Write(append(b, "}\n\n"...))

@@ -33,6 +33,10 @@ type writer struct {
 	draining bool
 	scratch  []byte
 	places   []broker.Place
+	due      dueGroups   // groups whose lanes are to be asked at a time
+	alarm    *time.Timer // of the first of them
+	alarmAt  time.Time   // when it goes off; zero: it is not set
+	held     bool        // this pass has found nothing but what is held back
 }
 
 func newWriter(s *Server) *writer {
@@ -72,19 +76,26 @@ func (c *Config) sweepTime() time.Duration { return c.Heartbeat * 12 / 25 }
 // loop works until ctx ends. After quiet the first message goes out at once. When a pass has written
 // mostly to the sessions of the pass before it, the next one waits until Coalesce after its end, so
 // that what arrives meanwhile shares its writes; where all go to different sessions, waiting would
-// merge nothing.
+// merge nothing. The same after a pass that found only what policies hold back.
 func (w *writer) loop(ctx context.Context) {
 	w.step = time.NewTicker(w.server.config.sweepTime() / sweeps)
 	defer w.step.Stop()
+	w.alarm = time.NewTimer(time.Hour)
+	w.alarm.Stop()
+	defer w.alarm.Stop()
 	var last time.Time
 	for {
 		select {
 		case <-w.wake:
-			if w.again*2 > w.wrote {
+			if w.held || w.again*2 > w.wrote {
 				if d := w.server.config.Coalesce - time.Since(last); d > 0 {
 					time.Sleep(d)
 				}
 			}
+			w.pass()
+			last = time.Now()
+		case <-w.alarm.C:
+			w.alarmAt = time.Time{}
 			w.pass()
 			last = time.Now()
 		case <-w.step.C:
@@ -103,7 +114,7 @@ func (w *writer) loop(ctx context.Context) {
 func (w *writer) pass() {
 	w.clock = w.server.now()
 	w.number++
-	w.wrote, w.again = 0, 0
+	w.wrote, w.again, w.held = 0, 0, false
 	w.mu.Lock()
 	posts, dirty := w.posts, w.dirty
 	w.posts, w.dirty = nil, nil
@@ -113,11 +124,16 @@ func (w *writer) pass() {
 	}
 	for _, fan := range dirty {
 		fan.dirty.Store(false)
-		for _, f := range fan.feeds {
+		for _, f := range fan.plain.feeds {
 			f.session.mark(f)
 			w.schedule(f.session)
 		}
+		if fan.paced != nil {
+			w.askAll(fan.paced)
+		}
 	}
+	w.askDue()
+	w.held = w.held && len(w.run) == 0
 	for i := 0; i < len(w.run); i++ { // flushing can schedule more
 		s := w.run[i]
 		s.inRun = false
@@ -128,6 +144,7 @@ func (w *writer) pass() {
 	if cap(w.run) > 4096 && len(w.sessions) < cap(w.run)/4 {
 		w.run = nil
 	}
+	w.setAlarm()
 }
 
 // schedule has s flushed in this pass, or in the next one if none is under way.
@@ -184,7 +201,7 @@ func (w *writer) flush(s *session) {
 // settle ends a session whose last byte has been written.
 func (w *writer) settle(s *session) {
 	if s.ws == nil || s.ws.closeSeen.Load() {
-		w.drop(s, closedByUs)
+		w.drop(s, s.why)
 		return
 	}
 	if s.state != closing {
@@ -209,8 +226,9 @@ func (w *writer) start(s *session, l *listenRequest) {
 		w.end(s, closeBad, l.rejected.Error())
 		return
 	}
+	w.server.renew(&l.terms, l.channels)
 	for i, c := range l.channels {
-		w.join(s, c, l.since[i])
+		w.join(s, c, l.since[i], l.terms.at(i))
 	}
 	if w.draining {
 		w.leaveLater(s, 0)
@@ -223,9 +241,12 @@ func (w *writer) drop(s *session, why closeReason) {
 	if s.state == closed {
 		return
 	}
+	if s.ending && why == closedByPeer { // which hangs up because it was told to go
+		why = s.why
+	}
 	s.state = closed
 	for _, f := range s.feeds {
-		w.unfan(f, f.fan)
+		w.unfan(f)
 	}
 	s.feeds, s.dirty, s.out, s.rest, s.head = nil, nil, nil, nil, nil
 	s.link.close()
@@ -248,12 +269,20 @@ func (w *writer) end(s *session, code uint16, reason string) {
 		s.head = nil
 	}
 	s.out = s.format.close(s.out, code, reason)
-	s.ending = true
+	s.ending, s.why = true, closedByUs
 	s.state = open
 	for s.dirty != nil {
 		s.unmark(s.dirty)
 	}
 	w.schedule(s)
+}
+
+// endSlow sends a client away that reads more slowly than its policy takes. It may not get to read
+// that before much else, or at all; it is then given up like any other.
+func (w *writer) endSlow(s *session) {
+	s.out = s.format.slow(s.out, w.server.retry())
+	w.end(s, closePolicy, string(SlowConsumer))
+	s.why = closedSlow
 }
 
 // sweep looks after a sixteenth of the sessions: heartbeats, deadlines, and the drain.
@@ -280,7 +309,7 @@ func (w *writer) tend(s *session, now int64) {
 	switch {
 	case s.state == closing:
 		if now > s.wait {
-			w.drop(s, closedByUs)
+			w.drop(s, s.why)
 		}
 	case s.busy && now-max(s.wroteAt, s.owedAt) > c.WriteTimeout.Milliseconds(), // it takes nothing
 		s.owedAt != 0 && now-s.owedAt > c.MaxLag.Milliseconds(): // it takes next to nothing
@@ -291,8 +320,8 @@ func (w *writer) tend(s *session, now int64) {
 	case s.wait != 0 && now > s.wait:
 		w.giveUp(s)
 	case s.ws != nil && now-s.seen.Load() > beat*5/2:
-		w.server.count(closedSilent)
 		w.end(s, closeSilent, "no sign of life")
+		s.why = closedSilent
 	case s.ws != nil && s.ws.half(now) > c.BodyTimeout.Milliseconds():
 		w.end(s, closeSilent, "a message was begun and not finished")
 	case s.state == open && !s.busy:
@@ -323,7 +352,9 @@ func (w *writer) beat(s *session, now, beat int64) {
 	if s.ws != nil && next-s.seen.Load() > beat {
 		s.out = append(s.out, pingFrame...)
 	}
-	if quiet {
+	late := s.untold // since the last visit there was nothing that would have told it
+	s.advance()
+	if quiet || late {
 		s.out = s.format.heartbeat(s.out, s)
 	}
 	if len(s.out) > 0 {
@@ -349,6 +380,15 @@ func (w *writer) leaveLater(s *session, over time.Duration) {
 
 // sendAway lets a session go once it has been given what it is owed, or after twice its time.
 func (w *writer) sendAway(s *session) {
+	if s.paced {
+		now := time.Now()
+		for _, f := range s.feeds {
+			if f.group.pace != nil {
+				f.group.pace.lane.Flush(now)
+				w.ask(f.group, now)
+			}
+		}
+	}
 	w.flush(s)
 	if s.state == closed || s.owes() && w.server.now() < s.leaveAt+w.server.config.DrainTime.Milliseconds() {
 		return

@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"golang.org/x/time/rate"
 
+	"sluice/middleware"
 	"sluice/transport/wsframe"
 )
 
@@ -49,17 +50,21 @@ func (s *Server) serveWS(c echo.Context) error {
 	default:
 		return problem(BadRequest, "gaps can only be frame")
 	}
-	if p := s.admit(); p != nil {
+	if p := s.admit(r, l.grant); p != nil {
 		return p
 	}
-	conn, err := upgrader.Upgrade(c.Response(), r, nil)
+	head := http.Header{middleware.HeaderRequestID: {middleware.RequestID(c)}}
+	if h := l.terms.header(l.channels); h != "" {
+		head[deliverHeader] = []string{h}
+	}
+	conn, err := upgrader.Upgrade(c.Response(), r, head)
 	if err != nil { // it has answered, or the connection is gone
 		s.release()
 		c.Response().Committed = true
 		return nil
 	}
-	c.Response().Committed = true
-	ss.ws = &wsInput{commands: conn.Subprotocol() == subprotocolJSON}
+	c.Response().Committed, c.Response().Status = true, http.StatusSwitchingProtocols
+	ss.ws = &wsInput{commands: conn.Subprotocol() == subprotocolJSON, client: s.limits.key(r, l.grant)}
 	if ss.ws.commands {
 		ss.format = wsJSON{}
 	} else if len(l.channels) == 0 {
@@ -81,6 +86,7 @@ type wsInput struct {
 	closeSeen atomic.Bool   // the client has sent its close frame
 	halfAt    atomic.Int64  // since when a message has been half there, in the server's milliseconds; 0: none is
 	limiter   *rate.Limiter // made with the first frame
+	client    middleware.Key
 	queue     commandQueue
 }
 
@@ -150,10 +156,14 @@ func (h wsHandler) Close(code uint16, _ []byte) error {
 	h.ws.closeSeen.Store(true)
 	h.writer.post(func() {
 		if h.state == closing {
-			h.writer.drop(h.session, closedByUs)
+			h.writer.drop(h.session, h.why)
+			return
+		}
+		if h.ending || h.state == closed {
 			return
 		}
 		h.writer.end(h.session, code, "")
+		h.why = closedByPeer
 	})
 	return nil
 }
@@ -168,12 +178,14 @@ func (h wsHandler) allow() bool {
 		return true
 	}
 	h.ws.queue.refused++
-	if h.ws.queue.refused > 10*c.CommandBurst {
+	if int(h.ws.queue.refused) > 10*c.CommandBurst {
 		h.writer.post(func() { h.writer.end(h.session, closeTooFast, string(RateLimited)) })
 		return false
 	}
 	if h.ws.commands {
-		h.reply(nil, problem(RateLimited, "too many commands; slow down"))
+		p := problem(RateLimited, "too many commands; slow down")
+		p.Retry = time.Duration((1 - h.ws.limiter.Tokens()) / c.CommandRate * float64(time.Second))
+		h.reply(nil, p)
 	}
 	return false
 }
