@@ -43,6 +43,14 @@ type Conflate struct {
 	Key func(*broker.Message) (key string, ok bool)
 }
 
+// conflate returns the stage for a key; nil is none.
+func conflate(k *broker.Key) Conflate {
+	if k == nil {
+		return Conflate{}
+	}
+	return Conflate{k.Of}
+}
+
 // Name implements broker.Stage.
 func (Conflate) Name() string { return "conflate" }
 
@@ -74,26 +82,27 @@ func everyKey(*broker.Message) (string, bool) { return "", true }
 // publisherKey is the key that a message was published with.
 func publisherKey(m *broker.Message) (string, bool) { return m.Key, m.Key != "" }
 
-// pointerKey returns the key at a JSON pointer (RFC 6901) in the payload: a text, a number, true or false. A
-// message in which there is none has the publisher's key, if any.
+// pointerKey returns the key at a JSON pointer (RFC 6901) in the payload: a text, a number, true or false, so that
+// "7", 7 and 7.0 are one key. A message in which there is none has no key, not the publisher's either: that is of another
+// kind, and one that happened to read the same would supersede what it has nothing to do with.
 func pointerKey(pointer string) (func(*broker.Message) (string, bool), error) {
 	if err := CheckPointer(pointer); err != nil {
 		return nil, err
 	}
-	var path []string
-	for _, token := range strings.Split(pointer, "/")[1:] {
-		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
-		path = append(path, gjson.Escape(token))
+	names := strings.Split(pointer, "/")[1:]
+	for i, n := range names {
+		names[i] = strings.ReplaceAll(strings.ReplaceAll(n, "~1", "/"), "~0", "~")
 	}
-	at := strings.Join(path, ".")
+	path := gjsonPath(names)
 	return func(m *broker.Message) (string, bool) {
-		if gjson.ValidBytes(m.Data) {
-			switch r := gjson.GetBytes(m.Data, at); r.Type {
-			case gjson.String, gjson.Number, gjson.True, gjson.False:
-				return r.String(), true
-			}
+		if !isJSON(m.Data) {
+			return "", false
 		}
-		return publisherKey(m)
+		switch r := gjson.GetBytes(m.Data, path); r.Type { // a copy: keys outlive messages
+		case gjson.String, gjson.Number, gjson.True, gjson.False:
+			return r.String(), true
+		}
+		return "", false
 	}, nil
 }
 

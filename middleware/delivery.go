@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,11 +31,11 @@ type Slow struct {
 // Stricter returns what holds where both d and w have a say: both filters, the stricter conflation, the longer
 // interval and window, the smaller batch. Pointer and Slow are d's.
 func (d Delivery) Stricter(w Delivery) Delivery {
-	switch {
-	case d.Filter == "":
-		d.Filter = w.Filter
-	case w.Filter != "" && w.Filter != d.Filter:
-		d.Filter = "(" + d.Filter + ") && (" + w.Filter + ")"
+	switch fs := filters(d.Filter, w.Filter); len(fs) {
+	case 1:
+		d.Filter = fs[0]
+	case 2:
+		d.Filter = "(" + fs[0] + ") && (" + fs[1] + ")"
 	}
 	d.Conflate = max(d.Conflate, w.Conflate)
 	d.Interval = max(d.Interval, w.Interval)
@@ -50,54 +51,69 @@ func (d *Delivery) isZero() bool {
 	return d.Filter == "" && d.Conflate == ConflateNone && d.Interval == 0 && d.Window == 0 && d.Messages == 0 && d.Slow.Ring == 0
 }
 
-// policy makes the stages. This is the wiring: a stage is one entry, in the order in which they stand.
-func (d *Delivery) policy(pattern string, drops *broker.Drops) (*broker.Policy, error) {
-	filter, wants, err := d.filter()
+// filters returns those of a rule and a wish that are there, each once.
+func filters(rule, wish string) []string {
+	var fs []string
+	for _, f := range [...]string{rule, wish} {
+		if f != "" && !slices.Contains(fs, f) {
+			fs = append(fs, f)
+		}
+	}
+	return fs
+}
+
+// policy makes what carries out d, which holds where a rule of that pattern and a wish have a say. Their filters are
+// compiled one by one, not as the one text that d has for both: what a stranger writes must never change the
+// meaning of what the operator wrote, nor be too long only because that is long as well.
+func (d *Delivery) policy(pattern string, filters []string, drops *broker.Drops) (*broker.Policy, error) {
+	filter, err := newFilter(filters)
 	if err != nil {
 		return nil, err
 	}
-	key, err := d.key(d.Conflate, wants)
+	key, err := d.key(d.Conflate, filters, filter)
 	if err != nil {
 		return nil, err
 	}
 	p := &broker.Policy{
-		ID:     fmt.Sprintf("%q %q %v %q %d %d %d %d %d", pattern, d.Filter, d.Conflate, d.Pointer, d.Interval, d.Window, d.Messages, d.Slow.Ring, d.Slow.Then),
-		Key:    key,
-		Array:  d.Window > 0 || d.Messages > 0,
-		Max:    d.Messages,
-		Slow:   broker.Slow{Ring: d.Slow.Ring, Then: d.Slow.Then},
-		Drops:  drops,
-		Stages: filter,
+		ID:    fmt.Sprintf("%q %q %v %q %d %d %d %d %d", pattern, filters, d.Conflate, d.Pointer, d.Interval, d.Window, d.Messages, d.Slow.Ring, d.Slow.Then),
+		Key:   key,
+		Array: d.Window > 0 || d.Messages > 0,
+		Max:   d.Messages,
+		Slow:  broker.Slow{Ring: d.Slow.Ring, Then: d.Slow.Then},
+		Drops: drops,
 	}
-	if key != nil {
-		p.Stages = append(p.Stages, Conflate{key.Of})
-	}
-	if d.Interval > 0 {
-		p.Stages = append(p.Stages, Throttle{d.Interval})
-	}
-	if d.Window > 0 {
-		p.Stages = append(p.Stages, Batch{d.Window, d.Messages})
+	// This is the wiring: a stage is one line, in the order in which they stand.
+	for _, s := range [...]struct {
+		on    bool
+		stage broker.Stage
+	}{
+		{len(filters) > 0, filter},
+		{key != nil, conflate(key)},
+		{d.Interval > 0, Throttle{d.Interval}},
+		{d.Window > 0, Batch{d.Window, d.Messages}},
+	} {
+		if s.on {
+			p.Stages = append(p.Stages, s.stage)
+		}
 	}
 	if d.Slow.Ring > 0 && d.Slow.Then == broker.ThenConflate {
-		if p.Slow.Key, err = d.key(max(d.Conflate, ConflateKey), wants); err != nil {
+		if p.Slow.Key, err = d.key(max(d.Conflate, ConflateKey), filters, filter); err != nil {
 			return nil, err
 		}
-		p.Slow.Stages = append(filter[:len(filter):len(filter)], Conflate{p.Slow.Key.Of})
+		if len(filters) > 0 {
+			p.Slow.Stages = append(p.Slow.Stages, filter)
+		}
+		p.Slow.Stages = append(p.Slow.Stages, conflate(p.Slow.Key))
 	}
 	return p, nil
 }
 
-func (d *Delivery) filter() (stages []broker.Stage, wants func(*broker.Message) bool, err error) {
-	if d.Filter == "" {
-		return nil, nil, nil
+// key returns what messages are conflated by; nil: nothing.
+func (d *Delivery) key(c Conflation, filters []string, filter Filter) (*broker.Key, error) {
+	k := &broker.Key{ID: fmt.Sprintf("%v %q %q", c, d.Pointer, filters)}
+	if len(filters) > 0 {
+		k.Wants = filter.Match
 	}
-	f, err := NewFilter(d.Filter)
-	return []broker.Stage{f}, f.Match, err
-}
-
-// key returns what messages are conflated by.
-func (d *Delivery) key(c Conflation, wants func(*broker.Message) bool) (*broker.Key, error) {
-	k := &broker.Key{ID: fmt.Sprintf("%v %q %q", c, d.Pointer, d.Filter), Wants: wants}
 	switch {
 	case c == ConflateNone:
 		return nil, nil

@@ -3,7 +3,10 @@ package middleware
 import (
 	"fmt"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -220,8 +223,135 @@ func TestPoliciesBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(p.made) > maxMade {
-		t.Errorf("%d remembered, at most %d", len(p.made), maxMade)
+	if n := p.set.Load().made.Len(); n != maxMade {
+		t.Errorf("%d remembered, want %d", n, maxMade)
+	}
+}
+
+// TestTwoFilters: the operator's filter holds, whatever the subscriber writes, and neither makes the other too long.
+func TestTwoFilters(t *testing.T) {
+	long := strings.Repeat(`event=="x" || `, 14) + `event != "secret"`
+	for _, c := range []struct {
+		name, rule, wish string
+		refused          string // "": it is not
+		secret, plain    bool   // what passes
+		why              string
+	}{
+		{"both", `event != "secret"`, `key == "a"`, "", false, true, ""},
+		{"one twice", `event != "secret"`, `event != "secret"`, "", false, true, ""},
+		{"or", `event != "secret"`, `true || true`, "", false, true, "each stands for itself"},
+		{"closing bracket", `event != "secret"`, `true) || (true`, "unexpected", false, false, "not even when it was not checked before"},
+		{"comment", `event != "secret"`, `true //`, "leave out the comment", false, false, ""},
+		{"line that ends a comment", `event != "secret"`, "true //\n || true", "", false, true, ""},
+		{"both long", long, strings.ReplaceAll(long, `event=="x"`, `key=="x"`), "", false, true, "limits are for each"},
+		{"too many fields together", `data.a == nil && data.b == nil && data.c == nil && data.d == nil && data.e == nil && event != "secret"`,
+			`data.f == nil && data.g == nil && data.h == nil && data.i == nil && data.j == nil`, "", false, true, "limits are for each"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var p Policies
+			if err := p.Set([]Rule{{"*", prefix(""), Delivery{Filter: c.rule, Conflate: ConflateKey, Slow: Slow{10, broker.ThenConflate}}}}); err != nil {
+				t.Fatal(err)
+			}
+			e, err := p.For("c", Delivery{Filter: c.wish})
+			if c.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), c.refused) {
+					t.Errorf("got %v, want %q in it: %s", err, c.refused, c.why)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			secret, plain := &broker.Message{Event: "secret", Key: "a"}, &broker.Message{Event: "trade", Key: "a"}
+			for _, row := range [][]broker.Stage{e.Policy.Stages, e.Policy.Slow.Stages} {
+				ready, _ := row[0].Take(epoch, broker.Pending{Messages: []*broker.Message{secret, plain}})
+				if got := slices.Contains(ready, secret); got != c.secret {
+					t.Errorf("secret passes: %v: %s", got, c.why)
+				}
+				if got := slices.Contains(ready, plain); got != c.plain {
+					t.Errorf("what both want passes: %v: %s", got, c.why)
+				}
+			}
+			for _, k := range []*broker.Key{e.Policy.Key, e.Policy.Slow.Key} {
+				if k.Wants(secret) || !k.Wants(plain) {
+					t.Errorf("the key wants something else than the filter: %s", c.why)
+				}
+			}
+			if _, err := parse(e.Delivery.Filter); err != nil {
+				t.Errorf("what is shown, %s, can't be read: %v", e.Delivery.Filter, err)
+			}
+		})
+	}
+	var p Policies
+	if err := p.Set([]Rule{{"*", prefix(""), Delivery{Filter: `event != "secret" // nobody`}}}); err == nil || !strings.Contains(err.Error(), "leave out the comment") {
+		t.Errorf("a comment that would hide what follows: %v", err)
+	}
+}
+
+// TestSamePolicy: those who are under the same terms share one evaluation, which goes by the ID.
+func TestSamePolicy(t *testing.T) {
+	var p Policies
+	if err := p.Set([]Rule{
+		{"a.*", prefix("a."), Delivery{Filter: `key == "x"`, Conflate: ConflateKey, Interval: time.Second, Slow: Slow{100, broker.ThenGap}}},
+		{"b.*", prefix("b."), Delivery{Filter: `key == "x"`, Conflate: ConflateKey, Interval: time.Second, Slow: Slow{100, broker.ThenGap}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	id := func(channel string, w Delivery) string {
+		e, err := p.For(channel, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Policy.ID
+	}
+	plain := id("a.1", Delivery{})
+	for _, w := range []Delivery{{Interval: time.Millisecond}, {Conflate: ConflateKey}, {Filter: `key == "x"`}, {Interval: time.Second}, {Pointer: "/p"}, {Slow: Slow{1, broker.ThenGap}}} {
+		if id("a.2", w) != plain {
+			t.Errorf("%+v changes nothing, but has a policy of its own", w)
+		}
+	}
+	for _, w := range []Delivery{{Interval: 2 * time.Second}, {Conflate: ConflateLatest}, {Filter: `key == "y"`}, {Window: time.Second}, {Window: time.Second, Messages: 5}} {
+		if id("a.2", w) == plain {
+			t.Errorf("%+v has the policy of the rule", w)
+		}
+	}
+	if id("b.1", Delivery{}) == plain {
+		t.Error("rules count what they drop apart, so they can't share")
+	}
+	if id("a.1", Delivery{Filter: `event == "k"`}) == id("a.1", Delivery{Filter: `event == "k "`}) {
+		t.Error("two filters, one policy")
+	}
+}
+
+// TestPoliciesConcurrently is for the race detector.
+func TestPoliciesConcurrently(t *testing.T) {
+	var p Policies
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 200 {
+				if g == 0 {
+					if err := p.Set([]Rule{{"a.*", prefix("a."), Delivery{Interval: time.Duration(1+i) * time.Millisecond}}}); err != nil {
+						t.Error(err)
+					}
+				}
+				e, err := p.For("a.1", Delivery{Filter: `key == "` + strconv.Itoa(i%7) + `"`})
+				if err != nil || e.Policy == nil {
+					t.Error(err)
+				}
+				e.Policy.Drops.Add("filter", 1)
+				if e, err := p.For("a.1", Delivery{}); err != nil || e.Policy == nil && e.Pattern != "" {
+					t.Error(err)
+				}
+				p.Drops(func(string, string, int64) bool { return true })
+			}
+		})
+	}
+	wg.Wait()
+	total := int64(0)
+	p.Drops(func(_, _ string, n int64) bool { total += n; return true })
+	if total != 800 {
+		t.Errorf("%d counted, want 800", total)
 	}
 }
 
@@ -230,11 +360,21 @@ func BenchmarkPoliciesFor(b *testing.B) {
 	if err := p.Set([]Rule{{"prices.*", prefix("prices."), Delivery{Conflate: ConflateKey}}}); err != nil {
 		b.Fatal(err)
 	}
-	wish := Delivery{Interval: time.Second, Filter: `data.price > 5`}
-	b.ReportAllocs()
-	for range b.N {
-		if _, err := p.For("prices.x", wish); err != nil {
-			b.Fatal(err)
-		}
+	for _, c := range []struct {
+		name string
+		wish func(i int) Delivery
+	}{
+		{"no-wish", func(int) Delivery { return Delivery{} }},
+		{"known-wish", func(int) Delivery { return Delivery{Interval: time.Second, Filter: `data.price > 5`} }},
+		{"new-wish", func(i int) Delivery { return Delivery{Interval: time.Duration(1 + i), Filter: `data.price > 5`} }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := range b.N {
+				if _, err := p.For("prices.x", c.wish(i)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -153,5 +152,3 @@ func parseWishOf(q url.Values, channel string) (Delivery, error) {
 	}
 	return ParseWish(texts[0], texts[1], texts[2], texts[3])
 }
-
-var errNoMatch = errors.New("a rule has no Match")
