@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -67,16 +67,11 @@ func printConfig(w io.Writer, l *Loaded) error {
 		lines = append(lines, line{channelsKey + ":", "the first that matches counts"})
 	}
 	for i := range l.Config.Channels {
-		r := &l.Config.Channels[i]
-		var history []string
-		if r.HistoryMessages > 0 {
-			history = append(history, fmt.Sprintf("messages: %d", r.HistoryMessages))
+		text, err := l.Config.Channels[i].asYAML()
+		if err != nil {
+			return err
 		}
-		if r.HistoryAge > 0 {
-			history = append(history, "age: "+formatDuration(r.HistoryAge))
-		}
-		text := fmt.Sprintf("- {match: %q, history: {%s}}", r.Match, strings.Join(history, ", "))
-		lines = append(lines, line{"  " + text, r.from})
+		lines = append(lines, line{"  - " + text, l.Config.Channels[i].from})
 	}
 	return printLines(w, lines)
 }
@@ -93,31 +88,47 @@ func inline(s *setting, c *Config) (string, error) {
 			node.Content = append(node.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: item})
 		}
 	}
-	text, err := yaml.Marshal(&node)
-	return strings.TrimSpace(string(text)), err
+	return yamlLine(&node)
 }
 
-// printChannel prints what holds for one channel.
+// printChannel prints what holds for one channel, in the grammar of a rule.
 func printChannel(w io.Writer, l *Loaded, channel string) error {
 	if err := broker.CheckChannel(channel); err != nil {
 		return usagef("--channel: %w; name one channel", err)
 	}
 	c := &l.Config
-	messages, age := c.History(channel)
-	rule, messagesFrom, ageFrom := "no rule matches", l.From("history-messages"), l.From("history-age")
-	if r := c.rule(channel); r != nil {
+	r, rule := c.rule(channel), "no rule matches"
+	if r != nil {
 		rule = fmt.Sprintf("rule %s (%s)", r.Match, r.from)
-		if r.HistoryMessages > 0 {
-			messagesFrom = r.from
+	} else {
+		r = &ChannelRule{}
+	}
+	messages, age := c.History(channel)
+	lines := []line{
+		{"channel: " + channel, rule},
+		{fmt.Sprintf("history-messages: %d", messages), cmp.Or(r.at["history messages"], l.From("history-messages"))},
+		{"history-age: " + formatDuration(age), cmp.Or(r.at["history age"], l.From("history-age"))},
+		{"redis-channel: " + c.RedisChannelPrefix + channel, "of plain PUBLISH"},
+	}
+	for _, part := range []struct {
+		key, otherwise string
+		terms          []ruleTerm
+	}{
+		{"deliver", "default: everything as it comes, less if the subscriber wishes so", r.deliverTerms()},
+		{"slow", "default: what left the node's memory is read from the history; what is not there is a gap", r.slowTerms()},
+	} {
+		if len(part.terms) == 0 {
+			lines = append(lines, line{part.key + ": {}", part.otherwise})
+			continue
 		}
-		if r.HistoryAge > 0 {
-			ageFrom = r.from
+		lines = append(lines, line{part.key + ":", rule})
+		for _, t := range part.terms {
+			text, err := yamlLine(t.value)
+			if err != nil {
+				return err
+			}
+			lines = append(lines, line{"  " + t.key + ": " + text, cmp.Or(r.at[part.key+" "+t.key], "default")})
 		}
 	}
-	return printLines(w, []line{
-		{"channel: " + channel, rule},
-		{fmt.Sprintf("history-messages: %d", messages), messagesFrom},
-		{"history-age: " + formatDuration(age), ageFrom},
-		{"redis-channel: " + c.RedisChannelPrefix + channel, "of plain PUBLISH"},
-	})
+	return printLines(w, lines)
 }

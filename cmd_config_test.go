@@ -30,7 +30,7 @@ func TestConfigRoundTrip(t *testing.T) {
 	}
 	for _, l := range []*Loaded{first, again} {
 		for i := range l.Config.Channels {
-			l.Config.Channels[i].from = ""
+			l.Config.Channels[i].from, l.Config.Channels[i].at = "", nil
 		}
 	}
 	if !reflect.DeepEqual(first.Config, again.Config) {
@@ -73,7 +73,9 @@ func TestConfigChannel(t *testing.T) {
 		{"chat:1", []string{"rule chat:* (sluice.example.yaml:", "history-messages: 200", "history-age: 1h"}, 0},
 		{"eur.prices", []string{"rule *.prices", "history-messages: 1 ", "history-age: 10s"}, 0},
 		{"chat:eur.prices", []string{"rule chat:*"}, 0},
-		{"news", []string{"no rule matches", "history-messages: 1000  # sluice.example.yaml:", "history-age: 5m"}, 0},
+		{"quotes.eur", []string{"rule quotes.* (sluice.example.yaml:", "history-age: 5m", "\n  filter: event != \"debug\"", "\n  key: /symbol ", "\n  rate: 10/s ",
+			"\n  batch: {window: 50ms, messages: 200}  # sluice.example.yaml:", "\nslow: ", "\n  ring: 256 ", "# default\n  then: conflate "}, 0},
+		{"news", []string{"deliver: {} ", "# default: everything as it comes", "slow: {} ", "no rule matches", "history-messages: 1000  # sluice.example.yaml:", "history-age: 5m"}, 0},
 		{"no channel", []string{"bad channel name"}, 2},
 		{"", []string{"bad channel name"}, 2},
 	}

@@ -6,7 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os/signal"
 	"strconv"
+	"syscall"
 )
 
 func serveCommand() *command {
@@ -21,20 +23,26 @@ func serveCommand() *command {
 			if err != nil {
 				return err
 			}
-			return serve(ctx, t, &l.Config)
+			return serve(ctx, t, l)
 		}}
 }
 
-func serve(ctx context.Context, t *terminal, c *Config) error {
+func serve(ctx context.Context, t *terminal, l *Loaded) error {
+	c := &l.Config
 	log := newLogger(t.err, c)
-	p, err := NewProgram(c, log)
+	p, err := NewProgram(l, log)
 	if err != nil {
 		return err
+	}
+	if p.watch != nil { // else SIGHUP ends the program, as of a terminal that is closed
+		signal.Notify(p.watch.hangup, syscall.SIGHUP)
+		defer signal.Stop(p.watch.hangup)
 	}
 	if err := p.Listen(); err != nil {
 		return err
 	}
 	announce(log, c, p.Addr())
+	announceAdmin(log, p.AdminAddr())
 	if c.Dev {
 		greet(t.out, c, p.Addr())
 	}

@@ -1,50 +1,16 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
 
 // channelsKey is the one key of the settings file that is no setting of the table: a list.
 const channelsKey = "channels"
-
-// ChannelRule is an exception for the channels that match. Zero fields leave the setting as it is.
-type ChannelRule struct {
-	Match           Pattern
-	HistoryMessages int
-	HistoryAge      time.Duration
-	from            string // file:line
-}
-
-// rule returns the first rule that matches channel, nil if none does.
-func (c *Config) rule(channel string) *ChannelRule {
-	for i := range c.Channels {
-		if c.Channels[i].Match.Match(channel) {
-			return &c.Channels[i]
-		}
-	}
-	return nil
-}
-
-// History returns the limits of a channel's history.
-func (c *Config) History(channel string) (messages int, age time.Duration) {
-	messages, age = c.HistoryMessages, c.HistoryAge
-	if r := c.rule(channel); r != nil {
-		if r.HistoryMessages > 0 {
-			messages = r.HistoryMessages
-		}
-		if r.HistoryAge > 0 {
-			age = r.HistoryAge
-		}
-	}
-	return messages, age
-}
 
 // file reads one settings file. It works on YAML's nodes rather than on its values, since nodes
 // know their lines, and since a setting's text goes through the same parser wherever it comes from.
@@ -126,55 +92,6 @@ func (f *file) entry(key string, value *yaml.Node) (entry, error) {
 		items = append(items, item.Value)
 	}
 	return entry{strings.Join(items, ","), from}, nil
-}
-
-func (f *file) rules(list *yaml.Node) ([]ChannelRule, error) {
-	if list.Kind != yaml.SequenceNode {
-		return nil, usagef("%s: channels is not a list; begin each entry with - match: PATTERN", f.at(list))
-	}
-	var out []ChannelRule
-	for _, n := range list.Content {
-		r := ChannelRule{from: f.at(n)}
-		err := f.each(n, []string{"match", "history"}, func(key string, value *yaml.Node) (err error) {
-			if key == "history" {
-				return f.history(&r, value)
-			}
-			if r.Match, err = ParsePattern(value.Value); err != nil {
-				return usagef("channels match (%s): %w", f.at(value), err)
-			}
-			return nil
-		})
-		if err == nil && r.Match.text == "" {
-			err = usagef("%s: this entry of channels has no match; add match: PATTERN", r.from)
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, nil
-}
-
-// history reads messages and age by the rows of the table that they are exceptions from.
-func (f *file) history(r *ChannelRule, n *yaml.Node) error {
-	return f.each(n, []string{"messages", "age"}, func(key string, value *yaml.Node) error {
-		v, err := any(nil), errors.New("it is not a single value; write "+key+": VALUE")
-		for i := range f.table {
-			if value.Kind == yaml.ScalarNode && f.table[i].name == "history-"+key {
-				v, err = f.table[i].parse(value.Value)
-			}
-		}
-		if err != nil {
-			return usagef("channels history %s (%s): %w", key, f.at(value), err)
-		}
-		switch v := v.(type) {
-		case int:
-			r.HistoryMessages = v
-		case time.Duration:
-			r.HistoryAge = v
-		}
-		return nil
-	})
 }
 
 // ellipsis joins the first few words.

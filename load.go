@@ -30,8 +30,10 @@ func usagef(format string, args ...any) error {
 
 // Loaded is a Config and where each of its settings came from.
 type Loaded struct {
-	Config Config
-	from   map[string]string // by name: "flag --dev", "SLUICE_DEV", "sluice.yaml:3"; defaults are absent
+	Config  Config
+	from    map[string]string // by name: "flag --dev", "SLUICE_DEV", "sluice.yaml:3"; defaults are absent
+	sources *sources
+	text    []byte // of the settings file
 }
 
 // From says where a setting came from.
@@ -48,39 +50,58 @@ type entry struct{ text, from string }
 // layer is one source of settings: entries by name.
 type layer map[string]entry
 
+// sources are the places where settings come from. The file among them can be read again.
+type sources struct {
+	table []setting
+	env   layer
+	flags layer
+	path  entry // of the settings file; its text is "" if there is none
+}
+
 // load reads flags (parsed already), environment and file, in that order of precedence, over the
 // defaults. What is wrong anywhere is an error, even where something stronger overrides it.
 func load(flags *pflag.FlagSet, env []string) (*Loaded, error) {
-	table := settings()
-	fromEnv, path, err := envLayer(table, env)
-	if err != nil {
+	s := &sources{table: settings()}
+	var err error
+	if s.env, s.path, err = envLayer(s.table, env); err != nil {
 		return nil, err
 	}
 	if f := flags.Lookup(configFlag); f.Changed {
-		path = entry{f.Value.String(), "flag --" + configFlag}
+		s.path = entry{f.Value.String(), "flag --" + configFlag}
 	}
-	l := &Loaded{Config: DefaultConfig(), from: map[string]string{}}
-	var fromFile layer
-	if path.text != "" {
-		fromFile, l.Config.Channels, err = readFile(table, path)
-		if err != nil {
-			return nil, err
-		}
+	s.flags = flagLayer(s.table, flags)
+	text, err := s.read()
+	if err != nil {
+		return nil, err
 	}
+	return s.load(text)
+}
+
+// load puts the settings together, with the given text of the file.
+func (s *sources) load(text []byte) (*Loaded, error) {
+	l := &Loaded{Config: DefaultConfig(), from: map[string]string{}, sources: s, text: text}
+	fromFile, rules, err := parseFile(s.table, s.path.text, text)
+	if err != nil {
+		return nil, err
+	}
+	l.Config.Channels = rules
 	values := koanf.New(".")
-	for _, entries := range []layer{fromFile, fromEnv, flagLayer(table, flags)} {
-		if err := l.merge(values, table, entries); err != nil {
+	for _, entries := range []layer{fromFile, s.env, s.flags} {
+		if err := l.merge(values, s.table, entries); err != nil {
 			return nil, err
 		}
 	}
-	for i := range table {
-		if s := &table[i]; values.Exists(s.name) {
-			s.set(&l.Config, values.Get(s.name))
+	for i := range s.table {
+		if row := &s.table[i]; values.Exists(row.name) {
+			row.set(&l.Config, values.Get(row.name))
 		}
 	}
 	l.develop()
 	if err := l.Config.check(); err != nil {
 		return nil, &usageError{err}
+	}
+	if err := fitRings(l.Config.Channels, l.Config.RingMessages); err != nil {
+		return nil, err
 	}
 	return l, nil
 }
@@ -237,20 +258,25 @@ func envLayer(table []setting, env []string) (out layer, path entry, err error) 
 // maxFile bounds the settings file; a larger one is something else.
 const maxFile = 1 << 20
 
-func readFile(table []setting, path entry) (layer, []ChannelRule, error) {
-	info, err := os.Stat(path.text)
+// read returns the text of the settings file, nothing if there is none.
+func (s *sources) read() ([]byte, error) {
+	path := s.path.text
+	if path == "" {
+		return nil, nil
+	}
+	info, err := os.Stat(path)
 	if err == nil && (info.IsDir() || info.Size() > maxFile) {
-		return nil, nil, usagef("config (%s): %s is not a YAML file of at most %s; name the settings file",
-			path.from, path.text, formatBytes(maxFile))
+		return nil, usagef("config (%s): %s is not a YAML file of at most %s; name the settings file",
+			s.path.from, path, formatBytes(maxFile))
 	}
 	var text []byte
 	if err == nil {
-		text, err = os.ReadFile(path.text)
+		text, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return nil, nil, usagef("config (%s): %w; name a YAML file that can be read", path.from, err)
+		return nil, usagef("config (%s): %w; name a YAML file that can be read", s.path.from, err)
 	}
-	return parseFile(table, path.text, text)
+	return text, nil
 }
 
 // names returns the settings' names.

@@ -202,6 +202,8 @@ func TestRefusals(t *testing.T) {
 			want: `log-format (flag --log-format): "xml" is not a choice; use text or json`},
 		{name: "listen", args: []string{"--listen=8080"},
 			want: `listen (flag --listen): "8080" can't be used; write HOST:PORT such as 127.0.0.1:8080, or :8080 for all addresses`},
+		{name: "admin", args: []string{"--admin=8081"},
+			want: `admin (flag --admin): "8081" can't be used; write HOST:PORT such as 127.0.0.1:8081, or nothing to keep it closed`},
 		{name: "origin with a path", args: []string{"--origins=https://a.example/"},
 			want: `origins (flag --origins): "https://a.example/" can't be used; write a scheme and a host in lower case, without a path, such as https://app.example, or *`},
 		{name: "redis does not show the password", args: []string{"--redis=http://u:hunter2@h"},
@@ -286,6 +288,8 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte("a: &a [*a]\n"))
 	f.Add([]byte("origins: &o [a, b]\nredis: *o\n"))
 	f.Add([]byte("<<: {dev: true}\n"))
+	f.Add([]byte("channels:\n  - match: a\n    deliver: &d {filter: 'event != \"x\"', conflate: key, key: /a, rate: 5/s, batch: '50ms,2'}\n    slow: {ring: 16, then: conflate}\n  - {match: b, deliver: *d}\n"))
+	f.Add([]byte("channels: [{match: a, deliver: {filter: \"\\t!\\n\\x85event == 'x'\", batch: {window: 1ms, messages: 9}}, slow: {then: gap}}]\n"))
 	table := settings()
 	f.Fuzz(func(t *testing.T, text []byte) {
 		entries, rules, err := parseFile(table, "sluice.yaml", text)
@@ -303,5 +307,31 @@ func FuzzFile(f *testing.F) {
 				t.Fatalf("%q: rule without match", text)
 			}
 		}
+		if err == nil {
+			again(t, table, rules)
+		}
 	})
+}
+
+// again checks that rules can be written as they are read.
+func again(t *testing.T, table []setting, rules []ChannelRule) {
+	t.Helper()
+	text := "channels:\n"
+	for i := range rules {
+		line, err := rules[i].asYAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += "  - " + line + "\n"
+	}
+	if len(rules) == 0 {
+		return
+	}
+	_, same, err := parseFile(table, "again.yaml", []byte(text))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	if !reflect.DeepEqual(forget(same), forget(rules)) {
+		t.Fatalf("got  %+v\nwant %+v\nby way of\n%s", same, rules, text)
+	}
 }

@@ -8,28 +8,45 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"sluice/broker"
 	"sluice/broker/memory"
 	"sluice/broker/redis"
+	"sluice/middleware"
 	"sluice/transport"
 )
 
 // Program is one node: backend, broker, transports and the listener, put together by a Config.
 // Make it with NewProgram, then Listen, then Run, once each.
 type Program struct {
-	config    *Config
+	config    *Config // as at the start
 	log       *slog.Logger
 	broker    *broker.Broker
 	transport *transport.Server
 	backend   broker.Backend
 	tls       *tls.Config // nil: plain
 	listener  net.Listener
+	admin     net.Listener // nil: it is closed
+	watch     *watch       // nil: there is no settings file
+
+	// What may change while it runs; see apply.
+	inForce  atomic.Pointer[Config] // config with other channels
+	policies middleware.Policies
+	trouble  atomic.Pointer[string] // why the settings file is not in force; nil: it is
 }
 
 // NewProgram puts a node together. Nothing is listened to or connected yet.
-func NewProgram(c *Config, log *slog.Logger) (*Program, error) {
+func NewProgram(l *Loaded, log *slog.Logger) (*Program, error) {
+	c := &l.Config
 	p := &Program{config: c, log: log}
+	p.inForce.Store(c)
+	p.watch = newWatch(p, l)
+	if err := p.policies.Set(c.Rules()); err != nil {
+		return nil, &usageError{err}
+	}
 	if c.TLSCert != "" {
 		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 		if err != nil {
@@ -47,10 +64,12 @@ func NewProgram(c *Config, log *slog.Logger) (*Program, error) {
 		Linger:       c.Linger,
 		MaxMessage:   c.Transport.MaxMessage,
 		Logger:       log,
-		History:      c.History,
+		History: func(channel string) (messages int, age time.Duration) {
+			return p.inForce.Load().History(channel)
+		},
 	})
 	t := c.Transport
-	t.Access = access(c)
+	t.Access, t.Policies, t.Status = access(c), &p.policies, p.status
 	p.transport, err = transport.New(p.broker, t, log)
 	return p, err
 }
@@ -69,24 +88,63 @@ func newBackend(c *Config, log *slog.Logger) (broker.Backend, error) {
 	return b, nil
 }
 
-// Listen binds the address, so that a port that is taken is found before anything is started.
+// apply puts other rules in force, for those who are connected, too. It returns an error, and changes nothing, if
+// they can't be used. It must not be called concurrently.
+func (p *Program) apply(rules []ChannelRule) error {
+	if err := fitRings(rules, p.config.RingMessages); err != nil { // not those that the file may have by now
+		return err
+	}
+	c := *p.config
+	c.Channels = rules
+	if err := p.policies.Set(c.Rules()); err != nil {
+		return err
+	}
+	p.inForce.Store(&c)
+	p.transport.Reload()
+	return nil
+}
+
+// status returns what is wrong with a node that delivers nevertheless.
+func (p *Program) status() []string {
+	if t := p.trouble.Load(); t != nil {
+		return []string{*t}
+	}
+	return nil
+}
+
+// Listen binds the addresses, so that a port that is taken is found before anything is started.
 func (p *Program) Listen() error {
 	l, err := net.Listen("tcp", p.config.Listen)
 	if err != nil {
 		return fmt.Errorf("listen (%s): %w", p.config.Listen, err)
 	}
 	p.listener = l
+	if p.config.Admin == "" {
+		return nil
+	}
+	if p.admin, err = net.Listen("tcp", p.config.Admin); err != nil {
+		_ = l.Close()
+		return fmt.Errorf("admin (%s): %w", p.config.Admin, err)
+	}
 	return nil
 }
 
 // Addr returns the address that Listen bound.
 func (p *Program) Addr() *net.TCPAddr { return p.listener.Addr().(*net.TCPAddr) }
 
-// Run serves until ctx ends, then drains and returns nil. An error of the broker or the server ends
+// AdminAddr returns the address of the admin API that Listen bound, nil if it is closed.
+func (p *Program) AdminAddr() *net.TCPAddr {
+	if p.admin == nil {
+		return nil
+	}
+	return p.admin.Addr().(*net.TCPAddr)
+}
+
+// Run serves until ctx ends, then drains and returns nil. An error of the broker or of a server ends
 // it too, and is returned.
 //
 // The broker is started first and stopped last: what is owed is written while the node drains, and
-// a publish that has begun can still be acknowledged.
+// a publish that has begun can still be acknowledged. The admin API answers as long as there are sessions.
 func (p *Program) Run(ctx context.Context) error {
 	brokerCtx, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBroker()
@@ -103,9 +161,24 @@ func (p *Program) Run(ctx context.Context) error {
 		}
 		broken <- err
 	}()
+	var beside sync.WaitGroup
+	if p.watch != nil {
+		beside.Go(func() { p.watch.run(serveCtx) })
+	}
+	var administered error
+	if p.admin != nil {
+		beside.Go(func() {
+			if administered = serveAdmin(brokerCtx, p.admin, p.transport.Admin(), p.log); administered != nil {
+				stopServing()
+			}
+		})
+	}
 	served := p.transport.Serve(serveCtx, p.listener, p.tls)
+	stopServing()
 	stopBroker()
 	err := errors.Join(served, <-broken)
+	beside.Wait()
+	err = errors.Join(err, administered)
 	if c, ok := p.backend.(io.Closer); ok {
 		err = errors.Join(err, c.Close())
 	}

@@ -37,7 +37,7 @@ func startNode(t *testing.T, args ...string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := NewProgram(&l.Config, slog.New(slog.DiscardHandler))
+	p, err := NewProgram(l, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
