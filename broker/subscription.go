@@ -34,7 +34,7 @@ const (
 // with learning the position: nothing is missed or repeated in between. The log must be open for as
 // long as s is used.
 func (l *Log) Subscribe(s *Subscription, since Position) {
-	*s = Subscription{log: l, since: since}
+	*s = Subscription{log: l, since: since, position: since}
 	if !since.IsZero() {
 		l.broker.stats.Resumes.Add(1)
 	}
@@ -49,9 +49,12 @@ func (s *Subscription) Channel() string { return s.log.channel }
 // Log returns the log that s reads.
 func (s *Subscription) Log() *Log { return s.log }
 
-// Position returns the position after what was taken last: what the client resumes from. It is zero
-// until the subscription has started.
+// Position returns the position after what was taken last: what the client resumes from. Until the
+// subscription has started it is the one that it came with.
 func (s *Subscription) Position() Position { return s.position }
+
+// Resumed reports whether s came with a position.
+func (s *Subscription) Resumed() bool { return !s.since.IsZero() }
 
 // Started reports whether s has its place: from now on nothing that is published is missed.
 func (s *Subscription) Started() bool {

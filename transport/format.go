@@ -113,11 +113,16 @@ func appendWelcome(dst []byte, s *session) []byte {
 	dst = append(dst, `,"heartbeat":`...)
 	dst = strconv.AppendFloat(dst, s.server.config.Heartbeat.Seconds(), 'f', -1, 64)
 	dst = append(dst, `,"channels":[`...)
-	for i, p := range s.places(nil, broker.Position{}) {
-		if i > 0 {
+	first := true
+	for _, f := range s.feeds {
+		if f.reply != nil {
+			continue // a command has asked for it meanwhile, and gets an answer of its own
+		}
+		if !first {
 			dst = append(dst, ',')
 		}
-		dst = appendString(dst, p.Channel)
+		first = false
+		dst = appendString(dst, f.Channel())
 	}
 	return appendDeliver(append(dst, ']'), s)
 }

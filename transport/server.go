@@ -4,7 +4,7 @@
 // What it promises:
 //   - Both transports serve the same sessions: same order, same resume tokens, same limits.
 //   - A session that reads slowly costs nobody else anything: it is owed what is behind its cursors,
-//     and at most one write of some 16 KiB is held for it.
+//     and at most one write, of some 16 KiB of payloads, is held for it.
 //   - All that is ready for a session leaves in one write. After quiet a message leaves at once;
 //     under load it waits at most Config.Coalesce for others.
 //   - What a policy holds back stays in its channel's log. A writer has one timer for all that it will have

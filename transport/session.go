@@ -184,8 +184,8 @@ func (s *session) begin() bool {
 func (s *session) places(f *feed, at broker.Position) []broker.Place {
 	ps := s.writer.places[:0]
 	for _, x := range s.feeds {
-		if x.reply != nil {
-			continue // its subscribe has not been answered
+		if x.reply != nil && !x.Resumed() {
+			continue // its subscribe has not been answered, and it did not say where it stood
 		}
 		p := broker.Place{Channel: x.Channel(), Position: x.Position()}
 		if x == f {

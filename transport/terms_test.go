@@ -255,3 +255,28 @@ func TestReload(t *testing.T) {
 		t.Errorf("%d wishes are left, want 3", wished)
 	}
 }
+
+// A token must not forget a channel whose subscribe is on its way: a client that keeps the newest token would
+// start there anew.
+func TestTokenKnowsPendingSubscribe(t *testing.T) {
+	n := newNode(t, nil)
+	n.putNumbers("p", 0, 3)
+	first := n.listen("ws", "channel=p")
+	for range 50 {
+		c := n.ws("", subprotocolJSON)
+		c.send(`{"type":"subscribe","channels":["p","other"],"resume":"` + first.token + `"}`)
+		c.send(`{"type":"ping","ref":"x"}`)
+		f := c.want("welcome")
+		for f.Ref != "x" {
+			f = c.want("")
+		}
+		token, err := broker.ParseToken(f.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token.Of("p").IsZero() {
+			t.Fatalf("the token %s does not know the channel that was being subscribed to", f.Token)
+		}
+		_ = c.Close()
+	}
+}
