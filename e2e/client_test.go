@@ -25,9 +25,11 @@ const (
 
 // received is one thing that a client got: a message or a gap.
 type received struct {
-	data string
-	via  string // transport, for the report
-	gap  *body  // not nil: a gap, no message
+	data    string
+	via     string // transport, for the report
+	gap     *body  // not nil: a gap, no message
+	channel string // of a message, where the format says it
+	skipped int    // dropped before it
 }
 
 // client listens to channels as a careful program would: it comes back at once whenever it is cut
@@ -37,13 +39,18 @@ type client struct {
 	kind     kind
 	channels []string
 	base     func(attempt int) string // http://host:port to connect to
-	hop      int                      // viaBoth: messages per connection
+	hop      int                      // messages per connection (viaBoth), or until the next mood
 	away     time.Duration            // at most, between two connections
 	http     *http.Client
+	dial     dialFunc         // WebSocket; nil: an ordinary connection
+	wish     wish             // of all channels
+	moods    []wish           // WebSocket: it takes another of these every few messages
+	terms    map[string]terms // what its policies make of the channels, for the judge; absent: it gets everything
 
 	// Owned by run: where the client stands.
 	token string            // of everything up to the newest event that had one
 	since map[string]string // positions that are newer than the token, by channel
+	joins int               // subscribe commands of this connection without an answer: a token does not know their channels
 
 	mu         sync.Mutex
 	got        []received
@@ -92,6 +99,7 @@ func (c *client) session(ctx context.Context, attempt int) error {
 	if sse {
 		connect = c.connectSSE
 	}
+	c.joins = 0
 	st, err := connect(ctx, c.base(attempt))
 	if err != nil {
 		return err
@@ -106,7 +114,7 @@ func (c *client) session(ctx context.Context, attempt int) error {
 	if sse {
 		via = "sse"
 	}
-	pinged, messages := false, 0
+	pinged, messages, mood := false, 0, 0
 	for {
 		e, err := st.next()
 		if err != nil {
@@ -116,10 +124,17 @@ func (c *client) session(ctx context.Context, attempt int) error {
 		if e.kind == "message" {
 			messages++
 		}
-		if c.kind != viaBoth || messages < c.hop {
+		ws, ok := st.(*wsStream)
+		if now := messages / c.hop; ok && len(c.moods) > 0 && now > mood {
+			mood = now
+			c.wish = c.moods[now%len(c.moods)]
+			if err := ws.send(c.subscribe(c.channels...)); err != nil {
+				return err
+			}
+		}
+		if c.kind != viaBoth || messages < c.hop || c.joins > 0 {
 			continue
 		}
-		ws, ok := st.(*wsStream)
 		switch {
 		case !ok, pinged && e.kind == "reply" && e.token != "":
 			return errHop
@@ -133,7 +148,11 @@ func (c *client) session(ctx context.Context, attempt int) error {
 }
 
 func (c *client) query() url.Values {
-	return url.Values{"channel": c.channels}
+	q := url.Values{"channel": c.channels}
+	for name, value := range c.wish.fields() {
+		q.Set(name, value)
+	}
+	return q
 }
 
 func (c *client) connectSSE(ctx context.Context, base string) (stream, error) {
@@ -142,6 +161,20 @@ func (c *client) connectSSE(ctx context.Context, base string) (stream, error) {
 		q.Set("format", "json")
 	}
 	return openSSE(ctx, c.http, base+"/sse?"+q.Encode(), c.token, c.kind == viaSSEJSON)
+}
+
+// subscribe returns the command for channels, with what the client wishes now.
+func (c *client) subscribe(channels ...string) map[string]any {
+	command := map[string]any{"type": "subscribe"}
+	if len(channels) == 1 {
+		command["channel"] = channels[0]
+	} else {
+		command["channels"] = channels
+	}
+	for name, value := range c.wish.fields() {
+		command[name] = value
+	}
+	return command
 }
 
 // connectWS resumes by URL while the token is up to date, else by commands.
@@ -153,14 +186,15 @@ func (c *client) connectWS(ctx context.Context, base string) (stream, error) {
 		if envelope && c.token != "" {
 			q.Set("resume", c.token)
 		}
-		return openWS(ctx, base+"?"+q.Encode(), envelope)
+		return openWSBy(ctx, c.dial, base+"?"+q.Encode(), envelope)
 	}
-	st, err := openWS(ctx, base, envelope)
+	st, err := openWSBy(ctx, c.dial, base, envelope)
 	if err != nil {
 		return nil, err
 	}
 	for i, ch := range c.channels {
-		command := map[string]any{"type": "subscribe", "ref": i + 1, "channel": ch}
+		command := c.subscribe(ch)
+		command["ref"] = i + 1
 		if p := c.since[ch]; p != "" {
 			command["since"] = p
 		} else if c.token != "" {
@@ -170,6 +204,7 @@ func (c *client) connectWS(ctx context.Context, base string) (stream, error) {
 			st.close()
 			return nil, err
 		}
+		c.joins++
 	}
 	return st, nil
 }
@@ -191,8 +226,8 @@ func (c *client) take(e event, via string) {
 			}
 			return
 		}
-		c.got = append(c.got, received{data: e.data, via: via})
-		if ch, ok := strings.CutPrefix(e.data, endMark); ok {
+		c.got = append(c.got, received{data: e.data, via: via, channel: e.body.Channel, skipped: e.body.Skipped})
+		if ch, ok := strings.CutPrefix(numberOf(e.data), endMark); ok {
 			c.ends[ch] = true
 		}
 		if p := e.body.Position; p != "" && via == "ws" {
@@ -203,15 +238,19 @@ func (c *client) take(e event, via string) {
 		if p := e.body.To; p != "" && via == "ws" {
 			c.since[e.body.Channel] = p
 		}
+	case "reply":
+		if e.body.Ref > 0 && e.body.Ref <= len(c.channels) {
+			c.joins--
+		}
 	case "reconnect":
 		c.reconnects = append(c.reconnects, e)
 	case "error":
-		if e.body.Code == "unavailable" {
-			return // Redis is away; the close that follows brings it back later
+		if e.body.Code == "unavailable" || e.body.Code == "slow_consumer" {
+			return // Redis is away, or it has read too slowly: the close that follows brings it back
 		}
 		c.errs = append(c.errs, e.body.Code+": "+e.body.Detail)
 	}
-	if e.token != "" {
+	if e.token != "" && c.joins == 0 {
 		c.token = e.token
 		clear(c.since)
 	}

@@ -5,6 +5,9 @@
 // every client got against the ledger of what was acknowledged. They promise:
 //   - No acknowledged durable message is lost, repeated or out of order, on either transport.
 //   - Where Redis itself lost or trimmed messages, the hole has a gap in its place.
+//   - Under a delivery policy or a client's wish, however often connections are cut, a client sees a part
+//     of the channel in its order, once, with the newest message of each key; without conflation everything
+//     that passes its filter. Slow readers get what the policy says, and cost their neighbours nothing.
 //   - A node that is told to stop owes nobody anything when it is gone, and exits with 0.
 //
 // SLUICE_REQUIRE_REDIS=1 and SLUICE_REQUIRE_BROWSER=1 make a missing redis-server or Chromium a

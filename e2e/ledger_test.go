@@ -31,8 +31,9 @@ func (p place) compare(q place) int {
 
 // entry is one acknowledged message.
 type entry struct {
-	data string
-	at   place
+	data  string
+	at    place
+	quote quote // what policies judge by; empty if data is something else
 }
 
 // ledger is the list of what was acknowledged, against which clients are held.
@@ -57,7 +58,7 @@ func (l *ledger) ack(channel, data, position string, duplicate bool) {
 	if duplicate {
 		l.repeated++
 	}
-	l.channels[channel] = append(l.channels[channel], entry{data, at})
+	l.channels[channel] = append(l.channels[channel], entry{data, at, readQuote(data)})
 }
 
 func (l *ledger) retried() {
@@ -107,6 +108,8 @@ type verdict struct {
 	duplicated int
 	misordered int
 	foreign    int            // nobody has published it
+	unwanted   int            // it came though the filter does not let it through
+	superseded int            // never came, which is right: a newer one of its key did
 	gaps       map[string]int // by reason
 	first      string         // the first thing that is wrong, to begin with
 }
@@ -117,9 +120,9 @@ func (v *verdict) note(format string, args ...any) {
 	}
 }
 
-// judge compares what a client got of the given channels with the ledger. The client must have
-// listened since before the first publish.
-func (l *ledger) judge(got []received, channels []string) verdict {
+// judge compares what a client got of the given channels, under the given terms, with the ledger. The
+// client must have listened since before the first publish.
+func (l *ledger) judge(got []received, channels []string, under map[string]terms) verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v := verdict{gaps: map[string]int{}}
@@ -145,7 +148,7 @@ func (l *ledger) judge(got []received, channels []string) verdict {
 	for _, ch := range channels {
 		es := slices.Clone(l.channels[ch])
 		slices.SortFunc(es, func(a, b entry) int { return a.at.compare(b.at) })
-		v.judge(ch, es, slices.DeleteFunc(slices.Clone(got), func(r received) bool {
+		v.judge(ch, es, under[ch], slices.DeleteFunc(slices.Clone(got), func(r received) bool {
 			return r.gap == nil && of[r.data] != ch || r.gap != nil && r.gap.Channel != ch
 		}))
 	}
@@ -153,16 +156,23 @@ func (l *ledger) judge(got []received, channels []string) verdict {
 }
 
 // judge holds one channel's deliveries against its messages in the order of their positions.
-func (v *verdict) judge(channel string, es []entry, got []received) {
+func (v *verdict) judge(channel string, es []entry, under terms, got []received) {
 	index := make(map[string]int, len(es))
 	for i, e := range es {
 		index[e.data] = i
 	}
+	owed := under.owed(es, index, got)
 	seen := make([]bool, len(es))
 	next, gap := 0, false // the entry that must come now; a gap was told since the last message
 	miss := func(to int) {
 		for ; next < to; next++ {
-			if seen[next] {
+			switch {
+			case seen[next]:
+				continue
+			case !owed[next]:
+				if under.wants(&es[next].quote) {
+					v.superseded++
+				}
 				continue
 			}
 			v.lost++
@@ -186,6 +196,10 @@ func (v *verdict) judge(channel string, es []entry, got []received) {
 		case i < next:
 			v.misordered++
 			v.note("%s: %q came by %s after %q", channel, r.data, r.via, es[next-1].data)
+		}
+		if !under.lenient && !under.wants(&es[i].quote) {
+			v.unwanted++
+			v.note("%s: %q came though it is to be filtered out", channel, r.data)
 		}
 		seen[i] = true
 		miss(i)

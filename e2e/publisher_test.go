@@ -22,10 +22,17 @@ type publisher struct {
 	rng      *rand.Rand
 	ledger   *ledger
 	send     sendFunc
+	write    func(channel, by string) outgoing // what it publishes; by is CHANNEL|PUBLISHER|NUMBER
 }
 
+// outgoing is one message to publish. id, key and event may be empty.
+type outgoing struct{ channel, id, key, event, data string }
+
+// bare writes messages that are nothing but their number.
+func bare(channel, by string) outgoing { return outgoing{channel: channel, id: by, data: by} }
+
 // sendFunc publishes one durable message.
-type sendFunc func(ctx context.Context, channel, id, data string) (published, error)
+type sendFunc func(ctx context.Context, m outgoing) (published, error)
 
 // run publishes until stop is closed; the message that is on its way then is still finished within ctx.
 func (p *publisher) run(ctx context.Context, stop <-chan struct{}) {
@@ -40,18 +47,18 @@ func (p *publisher) run(ctx context.Context, stop <-chan struct{}) {
 		case <-tick.C:
 		}
 		ch := p.channels[p.rng.IntN(len(p.channels))]
-		p.publish(ctx, ch, fmt.Sprintf("%s|%s|%d", ch, p.name, i))
+		p.publish(ctx, p.write(ch, fmt.Sprintf("%s|%s|%d", ch, p.name, i)))
 	}
 }
 
-// publish publishes data until it is acknowledged or ctx ends.
-func (p *publisher) publish(ctx context.Context, channel, data string) bool {
+// publish publishes m until it is acknowledged or ctx ends.
+func (p *publisher) publish(ctx context.Context, m outgoing) bool {
 	for ctx.Err() == nil {
 		try, cancel := context.WithTimeout(ctx, 4*time.Second)
-		answer, err := p.send(try, channel, data, data)
+		answer, err := p.send(try, m)
 		cancel()
 		if err == nil {
-			p.ledger.ack(channel, data, answer.Position, answer.Duplicate)
+			p.ledger.ack(m.channel, m.data, answer.Position, answer.Duplicate)
 			return true
 		}
 		p.ledger.retried()

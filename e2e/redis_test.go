@@ -39,11 +39,19 @@ func (s *redisServer) do(args ...any) string {
 	return fmt.Sprint(v)
 }
 
-// fcall publishes a durable message the way any Redis client can. It is a sendFunc.
+// fcall publishes a durable message the way any Redis client can.
 func (s *redisServer) fcall(ctx context.Context, channel, id, data string) (published, error) {
-	args := []any{data, "messages", 50000}
-	if id != "" {
-		args = append(args, "id", id)
+	return s.send(ctx, outgoing{channel: channel, id: id, data: data})
+}
+
+// send is fcall as a sendFunc.
+func (s *redisServer) send(ctx context.Context, m outgoing) (published, error) {
+	channel := m.channel
+	args := []any{m.data, "messages", 50000}
+	for _, option := range [][2]string{{"id", m.id}, {"key", m.key}, {"event", m.event}} {
+		if option[1] != "" {
+			args = append(args, option[0], option[1])
+		}
 	}
 	return receipt(s.Client().FCall(ctx, "sluice_publish", []string{channel}, args...))
 }

@@ -75,6 +75,7 @@ func (r *sseReader) next() (sseEvent, error) {
 type sseStream struct {
 	*sseReader
 	body     io.Closer
+	head     http.Header
 	envelope bool
 }
 
@@ -97,7 +98,7 @@ func openSSE(ctx context.Context, c *http.Client, url, lastEventID string, envel
 		res.Body.Close()
 		return nil, fmt.Errorf("SSE answered %s, %s: %s", res.Status, ct, b)
 	}
-	return &sseStream{sseReader: newSSEReader(res.Body), body: res.Body, envelope: envelope}, nil
+	return &sseStream{sseReader: newSSEReader(res.Body), body: res.Body, head: res.Header, envelope: envelope}, nil
 }
 
 // next implements stream.
@@ -108,8 +109,7 @@ func (s *sseStream) next() (event, error) {
 	}
 	e := event{kind: raw.Type, token: raw.ID, retry: raw.Retry, data: raw.Data}
 	switch raw.Type {
-	case "welcome", "unavailable", "heartbeat":
-	case "gap", "reconnect":
+	case "welcome", "unavailable", "heartbeat", "gap", "reconnect":
 		err = json.Unmarshal([]byte(raw.Data), &e.body)
 	default:
 		e.kind, e.body.Event = "message", raw.Type

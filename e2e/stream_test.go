@@ -18,7 +18,10 @@ type body struct {
 	From, To, Reason                          string
 	Token                                     string
 	Delay                                     int
+	Skipped                                   int
 	Channels                                  []any
+	Deliver                                   map[string]any // of a welcome, by channel
+	Messages                                  []body         // of a batch
 }
 
 // payload returns the data of an envelope, as text or as bytes.
