@@ -9,7 +9,7 @@ import (
 type column struct {
 	head   string
 	digits int
-	ratio  bool // a second column has the ratio to gohub
+	ratio  bool // a second column has the ratio to the rival
 	value  func(*Result) (float64, bool)
 }
 
@@ -22,6 +22,9 @@ func (c *column) format(v float64) string {
 
 // columnsOf returns the figures that tell about a scenario, by the kinds of its stages.
 func columnsOf(s *Scenario) []column {
+	if s.heard() < s.Channels {
+		return conflatedColumns()
+	}
 	var cols []column
 	if len(s.Stages) == 0 || s.Stages[0].Kind == idle {
 		cols = append(cols, connectColumns()...)
@@ -43,9 +46,6 @@ func columnsOf(s *Scenario) []column {
 		case lagging:
 			cols = append(cols, laggingColumns()...)
 		}
-	}
-	if s.Keys > 0 && len(s.Terms) > 0 {
-		return conflatedColumns()
 	}
 	if len(s.Stages) > 0 && s.Stages[0].Kind != idle {
 		cols = append(cols, column{"lost", 0, false, sum(func(s *StageResult) float64 { return float64(s.Lost) })},
@@ -129,18 +129,9 @@ func stalledColumns() []column {
 
 // conflatedColumns compare what comes as it comes with what is thinned out.
 func conflatedColumns() []column {
-	conflation := func(f func(*StageResult) float64) func(*Result) (float64, bool) { return of(conflated, f) }
 	return []column{
-		{"cores for 5,000 messages/s to 1,000", 3, true, func(r *Result) (float64, bool) {
-			if s := r.stage(conflated); s != nil {
-				return s.Util, true
-			}
-			s := r.stage(saturated)
-			if s == nil {
-				return 0, false
-			}
-			return s.CPUus * 5, true // µs a delivery times 5 million deliveries a second
-		}},
+		{"cores for 5,000 messages/s to 1,000", 3, true, cores5000(func(*StageResult) float64 { return 0 })},
+		{"without publishing", 3, true, cores5000(func(s *StageResult) float64 { return s.PublishUs })},
 		{"CPU µs a write", 2, true, func(r *Result) (float64, bool) {
 			if s := r.stage(conflated); s != nil {
 				return s.WriteUs, true
@@ -151,27 +142,53 @@ func conflatedColumns() []column {
 			}
 			return s.CPUus / s.Writes, true
 		}},
-		{"deliveries/s, the client with most", 2, false, conflation(func(s *StageResult) float64 { return s.Most })},
-		{"messages a delivery", 1, false, conflation(func(s *StageResult) float64 { return s.MostAtOnce })},
-		{"keys that ended with an old value", 0, false, conflation(func(s *StageResult) float64 { return float64(s.StaleKeys) })},
-		{"twice or out of order", 0, false, sum(func(s *StageResult) float64 { return float64(s.Duplicated + s.Reordered) })},
+		{"CPU µs a delivery", 2, true, func(r *Result) (float64, bool) {
+			if s := r.stage(conflated); s != nil {
+				return s.DeliveryUs, true
+			}
+			return of(paced, func(s *StageResult) float64 { return s.CPUus })(r)
+		}},
+		{"deliveries/s, the client with most", 2, false, of(conflated, func(s *StageResult) float64 { return s.PerClient })},
+		{"messages a delivery", 1, false, of(conflated, func(s *StageResult) float64 { return s.Together })},
+		{"most in a frame", 0, false, of(conflated, func(s *StageResult) float64 { return float64(s.MostInFrame) })},
+	}
+}
+
+// cores5000 returns what 5,000 messages a second to 1,000 clients take, less what a message costs by less,
+// in µs. As they come that is more than a core can do: then what each of fewer clients takes is scaled up, and
+// what publishing takes is not.
+func cores5000(less func(*StageResult) float64) func(*Result) (float64, bool) {
+	const messages, clients = 5000, 1000
+	return func(r *Result) (float64, bool) {
+		silent := r.stage(unheard)
+		if silent == nil {
+			return 0, false
+		}
+		publishing, used := silent.PublishUs*messages/1e6, 0.0
+		if s := r.stage(conflated); s != nil {
+			used = s.CPU / max(s.Secs, 1)
+		} else if s := r.stage(flood); s != nil {
+			used = publishing + (s.CPU/max(s.Secs, 1)-publishing)*clients/float64(max(s.Clients, 1))
+		}
+		return used - less(silent)*messages/1e6, used > 0
 	}
 }
 
 func laggingColumns() []column {
 	return []column{
-		{"p99 ms, all read", 1, false, p99(paced)},
-		{"p99 ms of the healthy", 1, false, p99(lagging)},
-		{"÷", 2, false, func(r *Result) (float64, bool) {
+		{"p99 ms, without the slow", 1, false, p99(paced)},
+		{"p99 ms, with them", 1, false, p99(lagging)},
+		{"with ÷ without", 2, false, func(r *Result) (float64, bool) {
 			a, ok := p99(paced)(r)
 			b, ok2 := p99(lagging)(r)
 			return b / max(a, 0.001), ok && ok2
 		}},
-		{"KiB kernel each slow one", 0, false, of(lagging, func(s *StageResult) float64 { return s.KernelEach })},
-		{"KiB process each slow one", 0, false, of(lagging, func(s *StageResult) float64 { return s.UserEach })},
-		{"growth of the process in the last 20 s, KiB", 0, false, of(lagging, func(s *StageResult) float64 { return s.Growth })},
+		{"KiB kernel a slow one", 0, false, of(lagging, func(s *StageResult) float64 { return s.KernelEach })},
+		{"KiB process a slow one", 0, false, of(lagging, func(s *StageResult) float64 { return s.UserEach })},
+		{"kernel, KiB/s", 1, false, of(lagging, func(s *StageResult) float64 { return s.KernelSlope })},
+		{"process, KiB/s", 1, false, of(lagging, func(s *StageResult) float64 { return s.RSSSlope })},
 		{"cut off, of 100", 0, false, of(lagging, func(s *StageResult) float64 { return float64(s.Cut) })},
-		{"keys of the slow that ended with an old value", 0, false, of(lagging, func(s *StageResult) float64 { return float64(s.StaleSlow) })},
+		{"a slow one got, of 2,400", 0, false, of(lagging, func(s *StageResult) float64 { return s.StalledGot })},
 	}
 }
 

@@ -23,23 +23,19 @@ const (
 
 // conn is one subscriber.
 type conn struct {
-	fd        int // -1: none
-	index     int
-	state     state
-	ws        bool
-	apart     bool // its latencies are not counted: it is one of those that will stall
-	channels  []uint32
-	windows   []window // one per channel
-	token     string   // the latest resume token
-	got       int64    // messages since the last reset
-	reads     int64    // reads that brought some of them
-	lastSip   int64    // when it last read a little, as one that crawls
-	firstRead int64    // when the first of these was
-	lastRead  int64    // when the last of these was
-	newest    []uint32 // number of the newest message of each key, if there are keys
-	began     int64    // when the connect began
-	chunks    dechunker
-	partial   []byte // of an incomplete head, frame or line
+	fd       int // -1: none
+	index    int
+	state    state
+	ws       bool
+	apart    bool // its latencies are not counted: it is one of those that will stall
+	channels []uint32
+	windows  []window // one per channel
+	token    string   // the latest resume token
+	got      int64    // messages since the last reset
+	pulse    pulse    // if there are keys
+	began    int64    // when the connect began
+	chunks   dechunker
+	partial  []byte // of an incomplete head, frame or line
 }
 
 // window sees duplicates and reordering in one channel of one connection.

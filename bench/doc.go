@@ -7,6 +7,11 @@
 // disturbs the machine disturbs all of them. `bench summary` makes the tables of
 // docs/performance.md from such files; run.sh does everything in one go.
 //
+// The scenarios prices, laggards and idle-policy compare Sluice with itself instead: with what clients or
+// the settings file ask for, and without. The first two also check what no policy may bring about,
+// with the numbers in the payloads: that a client ends without the newest message of a key, that something
+// comes twice, out of order or too often. A run in which that happens fails and is in no table.
+//
 // How it measures:
 //
 //   - One goroutine reads all connections through one epoll instance with raw non-blocking system
@@ -17,6 +22,8 @@
 //     messages in flight.
 //   - Every payload carries time, sequence number and channel. Loss, duplicates and reordering are
 //     counted for every connection and channel.
+//   - Messages with keys have them in turn, so a number tells the key. What comes together and has no key
+//     twice is one delivery: that needs no parser, and works for every wire format.
 //   - When nothing is ready the tool sleeps on the clock (-nap) and not in epoll. On one machine the
 //     server would otherwise pay for waking the tool up, which clients elsewhere never cost it.
 //     Latencies gain up to one nap.

@@ -50,7 +50,7 @@ func (l *loop) frames(c *conn, b []byte) []byte {
 }
 
 func (l *loop) closeFrame(c *conn, payload []byte) {
-	if c.state != live {
+	if c.state != live && c.state != stalling {
 		l.fail(c, fmt.Errorf("close frame %.100q", payload))
 		return
 	}

@@ -112,16 +112,16 @@ func (l *loop) pause(d time.Duration) {
 	}
 }
 
-// dialAll connects everyone, at most concurrency at once, and gives up after the deadline.
-func (l *loop) dialAll(concurrency int, deadline time.Duration) {
+// dialAll connects clients, at most concurrency at once, and gives up after the deadline.
+func (l *loop) dialAll(clients []*conn, concurrency int, deadline time.Duration) {
 	l.ready, l.failed, l.dialing, l.connects = 0, 0, 0, hist{}
 	next, end := 0, now()+int64(deadline)
 	l.while(func() bool {
-		for next < len(l.conns) && l.dialing < concurrency {
-			l.dial(l.conns[next])
+		for next < len(clients) && l.dialing < concurrency {
+			l.dial(clients[next])
 			next++
 		}
-		return l.ready+l.failed < len(l.conns) && now() < end
+		return l.ready+l.failed < len(clients) && now() < end
 	})
 }
 
@@ -195,7 +195,7 @@ func (l *loop) readSome(c *conn, limit int) (n, wanted int, e unix.Errno) {
 
 // ended notes that the server has closed c.
 func (l *loop) ended(c *conn, e unix.Errno) {
-	if c.state != live {
+	if c.state != live && c.state != stalling {
 		err := fmt.Errorf("closed by the server: %.200q", c.partial)
 		if e != 0 {
 			err = e

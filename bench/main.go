@@ -47,10 +47,16 @@ func command(args []string) error {
 
 func list(w io.Writer) {
 	for _, s := range scenarios() {
-		fmt.Fprintf(w, "%-10s %s\n", s.Name, s.About)
+		fmt.Fprintf(w, "%-11s %s\n", s.Name, s.About)
 	}
-	for _, t := range targets() {
-		fmt.Fprintln(w, t.Name)
+	seen := map[string]bool{}
+	for _, s := range scenarios() {
+		for _, t := range s.targets() {
+			if !seen[t.Name] {
+				seen[t.Name] = true
+				fmt.Fprintln(w, t.Name)
+			}
+		}
 	}
 }
 
@@ -62,6 +68,7 @@ type options struct {
 	targets string
 	noRedis bool
 	quick   bool
+	secs    float64
 	nap     time.Duration
 }
 
@@ -74,6 +81,7 @@ func measure(args []string) error {
 	f.StringVar(&o.targets, "targets", "", "targets, comma separated (default: all that fit the scenario)")
 	f.BoolVar(&o.noRedis, "no-redis", false, "leave out the targets that need redis-server")
 	f.BoolVar(&o.quick, "quick", false, "a twentieth of the clients for 2 s: shows that it works, its figures mean nothing")
+	f.Float64Var(&o.secs, "secs", 0, "length of the stages that last a time; 0: as the scenario says")
 	f.IntVar(&o.site.serverCore, "server-core", 0, "core of the measured server")
 	f.IntVar(&o.site.loadCore, "load-core", 1, "core of Redis; start this tool on it, too, with taskset")
 	f.DurationVar(&o.nap, "nap", 200*time.Microsecond, "rest on the clock this long when nothing is ready; 0 waits in epoll")
@@ -161,6 +169,7 @@ func (o *options) run(chosen []Scenario) error {
 		if o.quick {
 			s.quick()
 		}
+		s.last(o.secs)
 		for rep := range o.reps {
 			for _, t := range ts {
 				res := runScenario(t, s, &o.site, o.nap)
@@ -203,8 +212,13 @@ func progress(w io.Writer, r *Result) {
 		switch s.Kind {
 		case resume:
 			fmt.Fprintf(w, "    connected after %.2f s, recovered after %.2f s, %.2f s CPU\n", s.Reconnect, s.Recovered, s.CPU)
-		case stalled:
-			fmt.Fprintf(w, "    each stalled: %.1f KiB kernel, %.1f KiB process; %d cut, got %.1f of %d\n", s.KernelEach, s.UserEach, s.Cut, s.StalledGot, s.Published)
+		case stalled, lagging:
+			fmt.Fprintf(w, "    each slow one: %.1f KiB kernel, %.1f KiB process; %d cut, got %.1f of %d; growth %.1f and %.1f KiB/s\n",
+				s.KernelEach, s.UserEach, s.Cut, s.StalledGot, s.Published, s.KernelSlope, s.RSSSlope)
+		case unheard:
+			fmt.Fprintf(w, "    %.2f µs a message\n", s.PublishUs)
+		case conflated:
+			fmt.Fprintf(w, "    %.2f deliveries/s with %.1f messages, %.2f µs a delivery, %.2f a write\n", s.PerClient, s.Together, s.DeliveryUs, s.WriteUs)
 		case idle:
 			fmt.Fprintf(w, "    %.2f KiB each, CPU %.4f\n", float64(s.RSS-r.Connect.RSSBefore)/float64(r.Conns), s.Util)
 		}

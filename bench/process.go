@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -86,8 +87,8 @@ type site struct {
 }
 
 // start starts a target with its Redis, which shares the tool's core. The first process is the
-// one to be measured.
-func (s *site) start(t *Target) ([]*process, error) {
+// one to be measured; it gets more arguments.
+func (s *site) start(t *Target, more []string) ([]*process, error) {
 	var ps []*process
 	if t.Redis {
 		r, err := startProcess(s.loadCore, redisAddr, s.log(t, "redis"), "redis-server", "--bind", "127.0.0.1",
@@ -97,7 +98,7 @@ func (s *site) start(t *Target) ([]*process, error) {
 		}
 		ps = append(ps, r)
 	}
-	p, err := startProcess(s.serverCore, t.addr, s.log(t, t.Server), append([]string{filepath.Join(s.bin, t.Server)}, t.args...)...)
+	p, err := startProcess(s.serverCore, t.addr, s.log(t, t.Server), slices.Concat([]string{filepath.Join(s.bin, t.Server)}, t.args, more)...)
 	if err != nil {
 		stopAll(ps)
 		return nil, err
@@ -105,14 +106,18 @@ func (s *site) start(t *Target) ([]*process, error) {
 	return append([]*process{p}, ps...), nil
 }
 
-// settings writes the scenario's settings file, if it has one, and has t read it.
-func (s *site) settings(t *Target, sc *Scenario) error {
-	if sc.Rules == "" {
-		return nil
+// settings writes the settings file of t in a scenario, and returns the arguments that name it: none
+// if there is none.
+func (s *site) settings(t *Target, sc *Scenario) ([]string, error) {
+	rules := sc.Rules
+	if t.terms != nil && t.terms.Rules != "" {
+		rules = t.terms.Rules
 	}
-	name := filepath.Join(s.logs, sc.Name+".yaml")
-	t.args = append(t.args, "--config", name)
-	return os.WriteFile(name, []byte(sc.Rules), 0o644)
+	if rules == "" {
+		return nil, nil
+	}
+	name := filepath.Join(s.logs, sc.Name+"."+t.Name+".yaml")
+	return []string{"--config", name}, os.WriteFile(name, []byte(rules), 0o644)
 }
 
 func (s *site) log(t *Target, program string) string {

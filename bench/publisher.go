@@ -15,8 +15,10 @@ type publisher struct {
 	redis   bool
 	addr    unix.SockaddrInet4
 	depth   int // requests under way per connection
+	bundle  int // messages in a request; offered one after the other on the same channel
 	conns   []*pubConn
 	payload []byte
+	body    []byte   // of the last request for several messages
 	seq     []uint32 // last number per channel
 	subs    []int64  // subscribers who read, per channel
 	queued  int      // offered, not sent yet
@@ -47,7 +49,7 @@ type pubConn struct {
 // server's own publish request, which stores them.
 func newPublisher(l *loop, channels int, durable bool) (*publisher, error) {
 	p := &publisher{loop: l, redis: l.target.Redis && !durable, depth: 8,
-		seq: make([]uint32, channels), subs: make([]int64, channels)}
+		seq: make([]uint32, channels), subs: make([]int64, channels), bundle: 1}
 	addr, conns := l.target.addr, 4
 	if p.redis {
 		addr, conns, p.depth = redisAddr, 1, 4096
@@ -124,8 +126,12 @@ func (p *publisher) flush(c *pubConn) {
 		}
 	}
 	sent := 0
-	for ; sent < len(c.jobs) && c.pending < p.depth && len(c.out) < 256<<10; sent++ {
-		c.out = p.encode(c.out, c.jobs[sent])
+	for ; sent+p.bundle <= len(c.jobs) && c.pending < p.depth && len(c.out) < 256<<10; sent += p.bundle {
+		if p.bundle > 1 {
+			c.out = p.encodeArray(c.out, c.jobs[sent:sent+p.bundle])
+		} else {
+			c.out = p.encode(c.out, c.jobs[sent])
+		}
 		c.pending++
 	}
 	p.queued -= sent
@@ -151,8 +157,8 @@ func (p *publisher) fail(why string) {
 	p.lastErr = why
 }
 
-// encode appends the request for one message.
-func (p *publisher) encode(b []byte, j pubJob) []byte {
+// stamp puts the mark of j into the payload.
+func (p *publisher) stamp(j pubJob) mark {
 	t := now()
 	m := mark{at: j.due, channel: j.channel}
 	if m.at == 0 {
@@ -166,6 +172,12 @@ func (p *publisher) encode(b []byte, j pubJob) []byte {
 		p.sent++
 	}
 	m.put(p.payload[markAt:])
+	return m
+}
+
+// encode appends the request for one message.
+func (p *publisher) encode(b []byte, j pubJob) []byte {
+	m := p.stamp(j)
 	name := channelName(j.channel)
 	if p.redis {
 		b = append(b, "*3\r\n$7\r\nPUBLISH\r\n$"...)
@@ -175,16 +187,41 @@ func (p *publisher) encode(b []byte, j pubJob) []byte {
 		b = append(append(b, "\r\n"...), p.payload...)
 		return append(b, "\r\n"...)
 	}
-	t0 := p.loop.target
-	b = append(append(append(b, "POST "...), t0.publish...), name...)
+	path := p.loop.target.publish + name
 	if p.keys > 0 {
-		b = strconv.AppendUint(append(b, "?key="...), uint64(m.seq)%uint64(p.keys), 10)
+		path += "?key=" + p.key(m)
 	}
-	b = append(append(b, " HTTP/1.1\r\nHost: "...), t0.addr...)
+	return p.post(b, path, p.payload)
+}
+
+// encodeArray appends one request for several messages, which only Sluice takes.
+func (p *publisher) encodeArray(b []byte, jobs []pubJob) []byte {
+	body := append(p.body[:0], '[')
+	for i, j := range jobs {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		m := p.stamp(j)
+		body = append(append(append(body, `{"channel":"`...), channelName(j.channel)...), '"')
+		if p.keys > 0 {
+			body = append(append(append(body, `,"key":"`...), p.key(m)...), '"')
+		}
+		body = append(append(append(body, `,"data":`...), p.payload...), '}')
+	}
+	p.body = append(body, ']')
+	return p.post(b, "/publish", p.body)
+}
+
+// key returns the key of a message: they have them in turn.
+func (p *publisher) key(m mark) string { return strconv.Itoa(int(m.seq) % p.keys) }
+
+func (p *publisher) post(b []byte, path string, body []byte) []byte {
+	b = append(append(b, "POST "...), path...)
+	b = append(append(b, " HTTP/1.1\r\nHost: "...), p.loop.target.addr...)
 	b = append(b, "\r\nContent-Type: application/json\r\nContent-Length: "...)
-	b = strconv.AppendInt(b, int64(len(p.payload)), 10)
+	b = strconv.AppendInt(b, int64(len(body)), 10)
 	b = append(b, "\r\n\r\n"...)
-	return append(b, p.payload...)
+	return append(b, body...)
 }
 
 // event reads answers; each makes room for a request.

@@ -28,7 +28,7 @@ func httpReply(b []byte) (n int, problem string) {
 	if len(b) < n {
 		return 0, ""
 	}
-	if !strings.HasPrefix(head, "http/1.1 2") {
+	if !strings.HasPrefix(head, "http/1.1 2") || strings.HasPrefix(head, "http/1.1 207") { // 207: some of an array
 		problem = string(b[:min(n, 300)])
 	}
 	return n, problem

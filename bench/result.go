@@ -64,11 +64,19 @@ type StageResult struct {
 	Cut        int     `json:"stalled_cut,omitempty"`         // stalled connections that the server had closed
 	StalledGot float64 `json:"stalled_got_average,omitempty"` // messages each got after reading on
 
-	Growth     float64 `json:"rss_kib_growth,omitempty"`                // last third of the stage against the one before
-	SilentUs   float64 `json:"publish_cpu_us,omitempty"`                // unheard: of the server, a message
-	WriteUs    float64 `json:"server_cpu_us_per_write,omitempty"`       // conflated: without what publishing costs
-	Most       float64 `json:"deliveries_per_s_and_client,omitempty"`   // conflated: of the client that got most
-	MostAtOnce float64 `json:"messages_per_delivery_average,omitempty"` // conflated
-	StaleKeys  int64   `json:"stale_keys,omitempty"`                    // clients times keys whose newest message was not the last that came
-	StaleSlow  int64   `json:"stale_keys_of_the_slow,omitempty"`        // the same of those that had stalled or crawled
+	RSSSlope       float64 `json:"rss_kib_per_s,omitempty"`    // stalled, lagging: growth in the second half
+	KernelSlope    float64 `json:"kernel_kib_per_s,omitempty"` // the same of the slow clients' socket buffers
+	RSSOverTime    []int64 `json:"rss_kib,omitempty"`          // every 5 s
+	KernelOverTime []int64 `json:"kernel_kib,omitempty"`
+
+	// Scenarios with keys. A delivery is what comes together.
+	PublishUs   float64 `json:"publish_cpu_us,omitempty"`              // unheard: of the server, a message
+	DeliveryUs  float64 `json:"server_cpu_us_per_pulse,omitempty"`     // a delivery, without what publishing costs
+	WriteUs     float64 `json:"server_cpu_us_per_write,omitempty"`     // without what publishing costs
+	PerClient   float64 `json:"pulses_per_s_and_client_max,omitempty"` // deliveries a second to the client that got most
+	Together    float64 `json:"messages_per_pulse,omitempty"`          // in a delivery
+	MostInFrame int     `json:"messages_per_frame_max,omitempty"`
+	TooOften    int64   `json:"clients_too_often,omitempty"` // clients that got more deliveries than they should
+	StaleKeys   int64   `json:"stale_keys,omitempty"`        // clients times keys whose newest message was not the last that came
+	StaleSlow   int64   `json:"stale_keys_of_the_slow,omitempty"`
 }

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds Sluice, the baselines and the tool, measures, and prints the tables.
 #
-#   bench/run.sh                      all scenarios (about an hour and a quarter)
+#   bench/run.sh                      all scenarios (about two hours)
 #   bench/run.sh broadcast idle       only these; bench/bin/bench list names them
 #
 # Options, from the environment:
 #   N=3                 repetitions; targets take turns in each
 #   TARGETS=a,b         only these targets
+#   SECS=60             so long for each stage that lasts a time
 #   QUICK=1             a twentieth of the clients for 2 s: shows that it works, figures mean nothing
 #   SERVER_CORE=0 LOAD_CORE=1
 #   OUT=bench/out/X.jsonl
@@ -34,6 +35,7 @@ if ! command -v redis-server >/dev/null; then
 fi
 [[ -n ${TARGETS:-} ]] && flags+=(-targets "$TARGETS")
 [[ -n ${QUICK:-} ]] && flags+=(-quick)
+[[ -n ${SECS:-} ]] && flags+=(-secs "$SECS")
 
 status=0
 taskset -c "$LOAD_CORE" bin/bench run "${flags[@]}" "$@" || status=$?

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -12,20 +14,22 @@ type runner struct {
 	site     *site
 	loop     *loop
 	pub      *publisher
-	pid      int     // of the server
-	random   uint64  // state of pick
-	rssPeak  int64   // of the stage before
-	silent   float64 // CPU seconds a message that nobody listens to costs
+	pid      int    // of the server
+	random   uint64 // state of pick
+	rssPeak  int64  // of the stage before
+	unheard  cost   // of a message that nobody listens to
+	nextSip  int64  // when those that crawl read next
 }
 
 // runScenario starts the target, runs all stages and stops it. What went wrong is in Result.Error.
 func runScenario(t *Target, s Scenario, where *site, nap time.Duration) Result {
 	res := Result{Target: t.Name, Rival: t.rival(), Scenario: s.Name, At: time.Now().Format(time.RFC3339), Conns: s.Conns}
-	if err := where.settings(t, &s); err != nil {
+	rules, err := where.settings(t, &s)
+	if err != nil {
 		res.Error = err.Error()
 		return res
 	}
-	ps, err := where.start(t)
+	ps, err := where.start(t, rules)
 	if err != nil {
 		res.Error = err.Error()
 		return res
@@ -47,10 +51,10 @@ func runScenario(t *Target, s Scenario, where *site, nap time.Duration) Result {
 func (r *runner) run(res *Result) error {
 	l, s := r.loop, &r.scenario
 	l.tokens = s.resumes()
-	for i := range s.Conns {
+	for i := range s.Conns + s.late() {
 		c := &conn{fd: -1, index: i, ws: r.target.Transport == "ws", apart: i < s.Stalled+s.Crawling, windows: make([]window, s.PerConn)}
 		if s.Keys > 0 {
-			c.newest = make([]uint32, s.Keys)
+			c.pulse.newest = make([]uint32, s.Keys)
 		}
 		for k := range s.PerConn {
 			c.channels = append(c.channels, uint32((i+k*(s.heard()/s.PerConn))%s.heard()))
@@ -78,15 +82,25 @@ func (r *runner) run(res *Result) error {
 	if t := r.target.terms; t != nil && t.Stages != nil {
 		stages = t.Stages
 	}
+	var wrong []string // a stage that did wrong does not keep the next from being measured
 	for _, st := range stages {
 		out, err := r.stage(st)
 		res.Stages = append(res.Stages, out)
 		if err != nil {
 			return fmt.Errorf("%s: %w", st.Kind, err)
 		}
+		if err := r.judge(&out); err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s: %v", st.Kind, err))
+		}
 	}
-	return nil
+	if wrong == nil {
+		return nil
+	}
+	return errors.New(strings.Join(wrong, "; "))
 }
+
+// steady returns the connections that are there from the beginning.
+func (r *runner) steady() []*conn { return r.loop.conns[r.scenario.late():] }
 
 // prefill publishes to channels that nobody listens to.
 func (r *runner) prefill() {
@@ -103,7 +117,7 @@ func (r *runner) prefill() {
 func (r *runner) connect() *ConnectResult {
 	l := r.loop
 	before := r.snapshot()
-	l.dialAll(r.scenario.Dialing, 60*time.Second)
+	l.dialAll(r.steady(), r.scenario.Dialing, 60*time.Second)
 	secs := float64(now()-before.at) / 1e9
 	out := &ConnectResult{Ready: l.ready, Secs: round(secs, 3), PerSec: round(float64(l.ready)/secs, 0),
 		Latency: l.connects.summary(), RSSBefore: before.server.rss}
@@ -119,7 +133,7 @@ func (r *runner) connect() *ConnectResult {
 // It returns how many have not.
 func (r *runner) warmUp() (missing int64) {
 	l := r.loop
-	for _, c := range l.conns {
+	for _, c := range r.steady() {
 		for _, ch := range c.channels {
 			r.pub.subs[ch]++
 			missing++
@@ -146,7 +160,7 @@ func (r *runner) warmUp() (missing int64) {
 // coldChannels returns those with a subscription that has not got its warm-up message.
 func (r *runner) coldChannels() map[uint32]bool {
 	cold := map[uint32]bool{}
-	for _, c := range r.loop.conns {
+	for _, c := range r.steady() {
 		for i, ch := range c.channels {
 			if !c.windows[i].warm {
 				cold[ch] = true
@@ -162,14 +176,6 @@ func (r *runner) pick() uint32 {
 	r.random ^= r.random >> 7
 	r.random ^= r.random << 17
 	return uint32(r.random % uint64(r.scenario.heard()))
-}
-
-// heard is how many channels have listeners: the last has none where silence is measured.
-func (s *Scenario) heard() int {
-	if s.Keys > 0 && s.Channels > 1 {
-		return s.Channels - 1
-	}
-	return s.Channels
 }
 
 func (r *runner) snapshot() snapshot { return takeSnapshot(r.pid, r.site.serverCore) }

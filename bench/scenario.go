@@ -7,9 +7,10 @@ const (
 	saturated = "saturated" // Inflight messages published and not yet delivered everywhere, for Secs
 	resume    = "resume"    // all go away, Missed messages a channel are published, all come back
 	stalled   = "stalled"   // paced, while the scenario's Stalled connections do not read
+	flood     = "flood"     // paced, faster than all could have it: first all but Clients leave
 	unheard   = "unheard"   // paced, on a channel that nobody listens to: what publishing alone costs
-	conflated = "conflated" // paced, for targets that get only the newest of each key
-	lagging   = "lagging"   // stalled, and the scenario's Crawling connections read 1 KiB a second
+	conflated = "conflated" // paced, for targets that get only the newest of each key, so often a second
+	lagging   = "lagging"   // paced, while Stalled connections more do not read and Crawling ones read 1 KiB a second
 )
 
 // Stage is one measured part of a scenario.
@@ -19,6 +20,8 @@ type Stage struct {
 	Rate     float64 `json:"rate,omitempty"`
 	Inflight int     `json:"inflight,omitempty"`
 	Missed   int     `json:"missed,omitempty"`
+	Bundle   int     `json:"bundle,omitempty"` // messages in a publish request; 0: 1
+	Clients  int     `json:"clients,omitempty"`
 }
 
 // Scenario is a set of connections and the stages that they go through, one after the other.
@@ -38,18 +41,21 @@ type Scenario struct {
 	Prefill int
 	Stages  []Stage
 
-	Keys     int      // messages have one of so many keys, in turn
-	Crawling int      // connections that read 1 KiB a second in the lagging stage
-	Terms    []Term   // not none: only Sluice takes part, as it is and with each of these
+	Keys     int      // messages have one of so many keys, in turn; the stages are judged, then (runner.judge)
+	Crawling int      // with them the slow ones are no part of Conns, and come in the lagging stage
+	Terms    []Term   // not nil: only Sluice takes part, as it is and with each of these
 	Settings []string // more arguments for Sluice
 	Rules    string   // its settings file
 }
 
-// Term is a wish of all subscribers.
+// Term is what holds for all subscribers of a target.
 type Term struct {
-	Name   string
-	Query  string
-	Stages []Stage // instead of the scenario's
+	Name      string
+	Query     string  // what they wish
+	Rules     string  // the settings file
+	PerSec    float64 // deliveries a second that it allows, in the conflated stage
+	Envelopes bool    // over the JSON subprotocol, where a delivery is one array
+	Stages    []Stage // instead of the scenario's
 }
 
 // scenarios lists all of them in the order in which they run. Paced rates are such that every
@@ -78,25 +84,35 @@ func scenarios() []Scenario {
 			Stages: []Stage{{Kind: paced, Rate: 20, Secs: 3}, {Kind: resume, Missed: 50}}},
 		{Name: "prices", About: "5,000 messages/s over 50 keys to 1,000 clients, as they come and at 5 deliveries a second",
 			Conns: 1000, Channels: 2, PerConn: 1, Payload: 128, Dialing: 128, Keys: 50,
-			Stages: []Stage{{Kind: paced, Rate: 20, Secs: 8}, {Kind: saturated, Inflight: 128, Secs: 8}},
+			Stages: []Stage{{Kind: unheard, Rate: 5000, Bundle: 10, Secs: 10}, {Kind: paced, Rate: 20, Secs: 10}, {Kind: flood, Rate: 5000, Bundle: 10, Clients: 100, Secs: 10}},
 			Terms: []Term{
-				{"rate", "&rate=5/s&conflate=key", []Stage{{Kind: unheard, Rate: 5000, Secs: 5}, {Kind: conflated, Rate: 5000, Secs: 10}}},
-				{"batch", "&rate=5/s&conflate=key&batch=50ms", []Stage{{Kind: unheard, Rate: 5000, Secs: 5}, {Kind: conflated, Rate: 5000, Secs: 10}}},
+				{Name: "rate", Query: "&rate=5/s&conflate=key", PerSec: 5, Stages: thinned()},
+				{Name: "batch", Query: "&rate=5/s&conflate=key&batch=50ms", PerSec: 5, Stages: thinned()},
+				{Name: "batch", Query: "&rate=5/s&conflate=key&batch=50ms", PerSec: 5, Envelopes: true, Stages: thinned()},
 			}},
 		{Name: "laggards", About: "1,000 clients; for a minute 50 more do not read and 50 more read 1 KiB a second",
-			Conns: 1100, Channels: 1, PerConn: 1, Payload: 512, Dialing: 128, Keys: 50, Stalled: 50, Crawling: 50, Prefill: 2000,
-			Stages:   []Stage{{Kind: paced, Rate: 40, Secs: 60}, {Kind: lagging, Rate: 40, Secs: 60}},
-			Terms:    []Term{},
+			Conns: 1000, Channels: 1, PerConn: 1, Payload: 512, Dialing: 128, Keys: 50, Stalled: 50, Crawling: 50, Prefill: 2000,
+			Stages: []Stage{{Kind: paced, Rate: 40, Secs: 60}, {Kind: lagging, Rate: 40, Secs: 60}},
+			Terms:  []Term{},
+			// Nobody is cut off, so that what the slow ones cost shows for the whole minute.
 			Settings: []string{"--write-timeout=5m", "--max-lag=10m"},
-			Rules:    "channels:\n  - match: \"*\"\n    slow: {ring: 256, then: conflate}\n"},
+			Rules:    "channels:\n  - match: \"*\"\n    history: {messages: 1000}\n    slow: {ring: 256, then: conflate}\n"},
 		{Name: "idle-policy", About: "10,000 clients on 1,000 channels, silent, with and without a policy",
 			Conns: 10000, Channels: 1000, PerConn: 1, Payload: 128, Dialing: 256,
 			Stages: []Stage{{Kind: idle, Secs: 10}},
-			Terms:  []Term{{"policy", "&rate=5/s&conflate=key&batch=50ms", nil}}},
+			Terms: []Term{
+				{Name: "wish", Query: "&rate=5/s&conflate=key&batch=50ms"},
+				{Name: "rule", Rules: "channels:\n  - match: \"*\"\n    deliver: {conflate: key, rate: 5/s, batch: {window: 50ms}}\n    slow: {ring: 256, then: conflate}\n"},
+			}},
 		{Name: "stalled", About: "2,000 clients, 8 KiB messages; 100 of the clients stop reading for 15 s",
 			Conns: 2000, Channels: 1, PerConn: 1, Payload: 8 << 10, Dialing: 128, Stalled: 100, Prefill: 4000,
 			Stages: []Stage{{Kind: paced, Rate: 10, Secs: 15}, {Kind: stalled, Rate: 10, Secs: 15}}},
 	}
+}
+
+// thinned returns the stages of those who get only the newest of each key.
+func thinned() []Stage {
+	return []Stage{{Kind: unheard, Rate: 5000, Bundle: 10, Secs: 10}, {Kind: conflated, Rate: 5000, Bundle: 10, Secs: 10}}
 }
 
 func findScenario(name string) (Scenario, bool) {
@@ -118,6 +134,24 @@ func (s *Scenario) resumes() bool {
 	return false
 }
 
+// late is how many connections come only in the lagging stage.
+func (s *Scenario) late() int {
+	if s.Crawling == 0 {
+		return 0
+	}
+	return s.Stalled + s.Crawling
+}
+
+// heard is how many channels have listeners: where silence is measured the last has none.
+func (s *Scenario) heard() int {
+	for _, st := range s.Stages {
+		if st.Kind == unheard {
+			return s.Channels - 1
+		}
+	}
+	return s.Channels
+}
+
 // quick makes s small enough to see in seconds whether everything works; its figures mean nothing.
 func (s *Scenario) quick() {
 	s.Conns = max(s.Conns/20, 40)
@@ -131,10 +165,28 @@ func (s *Scenario) quick() {
 	}
 }
 
+// last makes the stages that last a time last secs; 0 leaves them.
+func (s *Scenario) last(secs float64) {
+	stages := [][]Stage{s.Stages}
+	for _, t := range s.Terms {
+		stages = append(stages, t.Stages)
+	}
+	for _, some := range stages {
+		for i := range some {
+			if some[i].Secs > 0 && secs > 0 {
+				some[i].Secs = secs
+			}
+		}
+	}
+}
+
 func quicken(stages []Stage) {
 	for i := range stages {
 		st := &stages[i]
 		st.Secs = min(st.Secs, 2)
-		st.Rate = min(st.Rate, 100)
+		st.Clients /= 20
+		if st.Bundle == 0 { // at 100 a second nothing would be superseded
+			st.Rate = min(st.Rate, 100)
+		}
 	}
 }

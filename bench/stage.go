@@ -14,8 +14,8 @@ type meter struct {
 	lastAt     int64 // when the count last grew
 	nextSample int64
 	rssPeak    int64
-	rss        []int64                 // twice a second
-	watched    map[netip.AddrPort]bool // clients whose kernel memory on the server's side is sampled
+	samples    []sample                // twice a second
+	watched    map[netip.AddrPort]bool // clients whose kernel memory on the server's side is sampled; nil: it is not
 	kernelPeak float64                 // KiB, of the watched
 	err        error
 }
@@ -30,12 +30,14 @@ func (m *meter) look() {
 		return
 	}
 	m.nextSample = t + 500e6
-	m.rss = append(m.rss, procField(fmt.Sprintf("/proc/%d/status", m.r.pid), "VmRSS:"))
-	m.rssPeak = max(m.rssPeak, procField(fmt.Sprintf("/proc/%d/status", m.r.pid), "VmRSS:"))
+	rss := procField(fmt.Sprintf("/proc/%d/status", m.r.pid), "VmRSS:")
+	s := sample{at: t, rss: float64(rss)}
+	m.rssPeak = max(m.rssPeak, rss)
 	if m.watched != nil && m.err == nil {
-		kib, err := sockMemory(m.r.loop.server.Port, m.watched)
-		m.kernelPeak, m.err = max(m.kernelPeak, kib), err
+		s.kernel, m.err = sockMemory(m.r.loop.server.Port, m.watched)
+		m.kernelPeak = max(m.kernelPeak, s.kernel)
 	}
+	m.samples = append(m.samples, s)
 }
 
 // drain waits for what is expected, until nothing has come for quiet.
@@ -51,9 +53,11 @@ func (m *meter) drain(quiet time.Duration) {
 func (r *runner) stage(st Stage) (StageResult, error) {
 	r.loop.reset()
 	r.pub.reset()
+	r.pub.bundle = max(st.Bundle, 1)
 	out := StageResult{Stage: st}
 	for _, c := range r.loop.conns {
-		c.got, c.reads = 0, 0
+		c.got = 0
+		c.pulse.reset()
 	}
 	before := r.snapshot()
 	m := &meter{r: r, lastAt: before.at}
@@ -63,13 +67,23 @@ func (r *runner) stage(st Stage) (StageResult, error) {
 		r.loop.pause(time.Duration(st.Secs * 1e9))
 		m.lastAt = now()
 	case paced:
+		if r.scenario.late() > 0 { // what is looked at later is looked at now, so that it costs the same
+			m.watched = map[netip.AddrPort]bool{}
+		}
 		r.pace(st, m)
 	case saturated:
 		r.saturate(st, m)
 	case resume:
 		before, err = r.resume(st, m, &out)
-	case stalled, lagging:
+	case stalled:
 		err = r.stall(st, m)
+	case lagging:
+		if before, err = r.joinSlow(); err == nil {
+			err = r.stall(st, m)
+		}
+	case flood:
+		before = r.leave(st.Clients)
+		r.pace(st, m)
 	case unheard, conflated:
 		r.pace(st, m)
 	default:
@@ -81,7 +95,7 @@ func (r *runner) stage(st Stage) (StageResult, error) {
 	if (st.Kind == stalled || st.Kind == lagging) && err == nil {
 		err = errors.Join(m.err, r.unstall(&out))
 	}
-	r.judge(st, &out, after, before)
+	r.conflation(&out, before, after)
 	r.rssPeak = m.rssPeak
 	return out, err
 }
@@ -97,12 +111,7 @@ func (r *runner) pace(st Stage, m *meter) {
 			if due = start + int64(float64(sent)*1e9/st.Rate); due > now() || due >= end {
 				break
 			}
-			ch := r.pick()
-			if st.Kind == unheard {
-				ch = uint32(r.scenario.Channels - 1)
-			}
-			r.pub.offer(ch, due, true)
-			sent++
+			sent += r.offer(st, due)
 		}
 		r.loop.poll(min(max(due-now(), 0), 2e6))
 		m.look()
@@ -113,24 +122,50 @@ func (r *runner) pace(st Stage, m *meter) {
 	m.drain(1500 * time.Millisecond)
 }
 
+// leave closes all but so many connections. What is measured begins after it.
+func (r *runner) leave(left int) snapshot {
+	for _, c := range r.loop.conns[left:] {
+		for _, ch := range c.channels {
+			r.pub.subs[ch]--
+		}
+		c.shut()
+		c.state = unused
+	}
+	r.loop.pause(time.Second)
+	return r.snapshot()
+}
+
+// offer publishes what goes into one request, and returns how many messages that is.
+func (r *runner) offer(st Stage, due int64) int64 {
+	ch := r.pick()
+	if st.Kind == unheard {
+		ch = uint32(r.scenario.Channels - 1)
+	}
+	for range r.pub.bundle {
+		r.pub.offer(ch, due, true)
+	}
+	return int64(r.pub.bundle)
+}
+
 // saturate keeps messages in flight. What has not come for a second is taken for lost, so that
 // the others go on.
 func (r *runner) saturate(st Stage, m *meter) {
 	p, l := r.pub, r.loop
-	perMessage := max(int64(r.scenario.Conns*r.scenario.PerConn/r.scenario.Channels), 1)
+	perMessage := max(int64(r.scenario.Conns*r.scenario.PerConn/r.scenario.heard()), 1)
+	perRequest := perMessage * int64(r.pub.bundle)
 	window := int64(st.Inflight) * perMessage
 	var writtenOff int64
 	for end := now() + int64(st.Secs*1e9); now() < end; {
-		for p.queued == 0 && p.expected-writtenOff-l.received+perMessage <= window {
+		for p.queued == 0 && p.expected-writtenOff-l.received+perRequest <= window {
 			sent := p.sent
-			p.offer(r.pick(), 0, true)
+			r.offer(st, 0)
 			if p.sent == sent {
 				break
 			}
 		}
 		l.poll(1e6)
 		m.look()
-		if now()-m.lastAt > 1e9 && p.expected-writtenOff-m.lastCount+perMessage > window {
+		if now()-m.lastAt > 1e9 && p.expected-writtenOff-m.lastCount+perRequest > window {
 			writtenOff, m.lastAt = p.expected-m.lastCount, now()
 		}
 	}
@@ -158,7 +193,7 @@ func (r *runner) resume(st Stage, m *meter, out *StageResult) (before snapshot, 
 	l.while(func() bool { return p.queued > 0 && now() < end })
 	l.pause(500 * time.Millisecond)
 	before = r.snapshot()
-	l.dialAll(r.scenario.Dialing, 60*time.Second)
+	l.dialAll(l.conns, r.scenario.Dialing, 60*time.Second)
 	out.Reconnect = round(float64(now()-before.at)/1e9, 3)
 	m.drain(5 * time.Second)
 	out.Recovered = round(float64(max(m.lastAt, before.at)-before.at)/1e9, 3)
@@ -197,47 +232,6 @@ func (r *runner) askTokens() error {
 	return nil
 }
 
-// stall paces while some clients do not read.
-func (r *runner) stall(st Stage, m *meter) error {
-	m.watched = map[netip.AddrPort]bool{}
-	for _, c := range r.slow() {
-		addr, err := c.localAddr()
-		if err == nil {
-			err = r.loop.stall(c)
-		}
-		if err != nil {
-			return fmt.Errorf("stall a client: %w", err)
-		}
-		m.watched[addr] = true
-		c.got = 0
-		for _, ch := range c.channels {
-			r.pub.subs[ch]--
-		}
-	}
-	r.pace(st, m)
-	return nil
-}
-
-// unstall lets the stalled clients read on, after the measurement.
-func (r *runner) unstall(out *StageResult) error {
-	clients := r.slow()
-	for _, c := range clients {
-		if err := r.loop.unstall(c); err != nil {
-			return fmt.Errorf("read on: %w", err)
-		}
-	}
-	r.loop.pause(3 * time.Second)
-	var got int64
-	for _, c := range clients {
-		got += c.got
-		if c.state == closed {
-			out.Cut++
-		}
-	}
-	out.StalledGot = round(float64(got)/float64(len(clients)), 1)
-	return nil
-}
-
 // fill computes the figures of a stage.
 func (r *runner) fill(out *StageResult, m *meter, before, after snapshot) {
 	l, p := r.loop, r.pub
@@ -262,12 +256,10 @@ func (r *runner) fill(out *StageResult, m *meter, before, after snapshot) {
 		out.Bytes = round(float64(l.bytes)/n, 1)
 	}
 	out.RSS, out.RSSPeak = after.server.rss, m.rssPeak
-	if n := len(m.rss) / 3; n > 0 {
-		out.Growth = round(mean(m.rss[2*n:])-mean(m.rss[n:2*n]), 0)
-	}
 	if out.Kind == stalled || out.Kind == lagging {
 		n := float64(r.scenario.Stalled + r.scenario.Crawling)
 		out.KernelEach = round(m.kernelPeak/n, 1)
 		out.UserEach = round(float64(max(m.rssPeak-r.rssPeak, 0))/n, 1)
+		m.overTime(out)
 	}
 }

@@ -141,6 +141,7 @@ func TestReplies(t *testing.T) {
 		{"http, incomplete", httpReply, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", 0, false},
 		{"http, no body", httpReply, "HTTP/1.1 204 No Content\r\n\r\n", 27, false},
 		{"http, chunked", httpReply, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP", 59, false},
+		{"http, some of an array", httpReply, "HTTP/1.1 207 Multi-Status\r\nContent-Length: 0\r\n\r\n", 48, true},
 		{"http, error", httpReply, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", 55, true},
 	} {
 		if n, problem := c.reply([]byte(c.in)); n != c.n || (problem != "") != c.problem {

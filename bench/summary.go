@@ -127,11 +127,7 @@ func writeTable(w io.Writer, s *Scenario, rs []Result) {
 		head += " " + c.head + " |"
 		rule += " ---: |"
 		if c.ratio {
-			if s.Terms == nil {
-				head += " ÷ gohub |"
-			} else {
-				head += " ÷ as it comes |"
-			}
+			head += " " + c.versus(s) + " |"
 			rule += " ---: |"
 		}
 	}
@@ -155,7 +151,7 @@ func writeTable(w io.Writer, s *Scenario, rs []Result) {
 		for _, c := range cols {
 			fmt.Fprintf(w, " %s |", c.cell(own))
 			if c.ratio {
-				fmt.Fprintf(w, " %s |", c.ratioCell(own, rs))
+				fmt.Fprintf(w, " %s |", c.ratioCell(s, own, rs))
 			}
 		}
 		fmt.Fprintln(w)
@@ -203,8 +199,24 @@ func (c *column) cell(rs []Result) string {
 	return fmt.Sprintf("%s [%s..%s]", mid, low, high)
 }
 
+// difference reports whether c is compared with the rival's figure by what it is more, not by how many times.
+func (c *column) difference(s *Scenario) bool {
+	return s.Terms != nil && strings.HasPrefix(c.head, "KiB")
+}
+
+// versus is the head of the second column.
+func (c *column) versus(s *Scenario) string {
+	switch {
+	case c.difference(s):
+		return "− as it comes"
+	case s.Terms != nil:
+		return "÷ as it comes"
+	}
+	return "÷ gohub"
+}
+
 // ratioCell returns the median of the ratios to the rival's figure of the same run and repetition.
-func (c *column) ratioCell(own, all []Result) string {
+func (c *column) ratioCell(s *Scenario, own, all []Result) string {
 	var v []float64
 	for i := range own {
 		r := &own[i]
@@ -218,7 +230,10 @@ func (c *column) ratioCell(own, all []Result) string {
 			}
 			a, ok := c.value(r)
 			b, ok2 := c.value(o)
-			if ok && ok2 && b > 0 {
+			switch {
+			case ok && ok2 && c.difference(s):
+				v = append(v, a-b)
+			case ok && ok2 && b > 0:
 				v = append(v, a/b)
 			}
 		}

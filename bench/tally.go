@@ -6,15 +6,16 @@ import (
 
 // tally counts what the connections received since it was last reset.
 type tally struct {
-	received   int64 // first deliveries of counted messages
-	duplicated int64
-	reordered  int64
-	warmed     int64 // subscriptions that got a warm-up message; never reset
-	framesSeen int64 // WebSocket data frames or SSE data lines
-	bytes      int64
-	closed     int64 // connections closed by the server
-	latency    hist
-	connects   hist
+	received    int64 // first deliveries of counted messages, to those who read
+	duplicated  int64
+	reordered   int64
+	warmed      int64 // subscriptions that got a warm-up message; never reset
+	framesSeen  int64 // WebSocket data frames or SSE data lines
+	mostInFrame int   // messages
+	bytes       int64
+	closed      int64 // connections closed by the server
+	latency     hist
+	connects    hist
 }
 
 // reset starts a stage.
@@ -28,8 +29,10 @@ func (l *loop) message(c *conn, p []byte) {
 	if l.tokens && c.ws {
 		c.captureToken(p)
 	}
+	inFrame := 0
 	m, p, ok := nextMark(p)
 	for ; ok; m, p, ok = nextMark(p) {
+		inFrame++
 		w := c.window(m.channel)
 		if m.seq == 0 {
 			if !w.warm {
@@ -50,20 +53,14 @@ func (l *loop) message(c *conn, p []byte) {
 			l.received++
 		}
 		c.got++
-		if c.lastRead != l.readAt {
-			if c.reads == 0 {
-				c.firstRead = l.readAt
-			}
-			c.lastRead = l.readAt
-			c.reads++
-		}
-		if c.newest != nil {
-			c.newest[m.seq%uint32(len(c.newest))] = m.seq
+		if c.pulse.newest != nil {
+			c.pulse.add(m.seq, l.readAt)
 		}
 		if !c.apart {
 			l.latency.add(l.readAt - m.at)
 		}
 	}
+	l.mostInFrame = max(l.mostInFrame, inFrame)
 }
 
 // captureToken keeps the token of a welcome or of a reply to a ping.

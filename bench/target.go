@@ -18,7 +18,7 @@ type Target struct {
 	first   string   // before the first channel in the query
 	next    string   // before the others
 	publish string   // path of the publish request, up to the channel's name
-	terms   *Term    // what its clients wish; nil: everything
+	terms   *Term    // what holds for its clients; nil: everything as it comes
 	welcome bool     // says so when the subscription stands; else the response head is all there is
 	tokens  bool     // clients can resume
 }
@@ -108,6 +108,12 @@ func (s *Scenario) targets() []*Target {
 		for i := range s.Terms {
 			t := sluiceTarget(transport, false)
 			t.terms = &s.Terms[i]
+			if t.terms.Envelopes {
+				if transport != "ws" {
+					continue
+				}
+				t = envelopes(t)
+			}
 			t.Name += "+" + t.terms.Name
 			ts = append(ts, t)
 		}
@@ -136,7 +142,7 @@ func chooseTargets(s *Scenario, names []string, redis bool) ([]*Target, error) {
 	known := map[string]*Target{}
 	for _, t := range s.targets() {
 		known[t.Name] = t
-		if t.unfit(s) == "" && (redis || !t.Redis) && (s.resumes() || !t.Envelopes) {
+		if t.unfit(s) == "" && (redis || !t.Redis) && (s.resumes() || t.terms != nil || !t.Envelopes) {
 			chosen = append(chosen, t)
 		}
 	}
