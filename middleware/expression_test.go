@@ -20,7 +20,7 @@ func TestNesting(t *testing.T) {
 		why        string
 	}{
 		{"deepest", nested(maxNesting), true, ""},
-		{"one pair deeper", nested(maxNesting + 2), false, ""},
+		{"one deeper", "[" + nested(maxNesting) + "]", false, ""},
 		{"flat", `[` + strings.Repeat(`[],{},`, maxNesting) + `1]`, true, "how many there are does not matter, only how deep they are"},
 		{"texts", `["` + strings.Repeat(`[{\"\\`, maxNesting) + `"]`, true, "what stands in quotes is no structure"},
 		{"closed text", `["\\"` + strings.Repeat(`,[`, maxNesting) + `"` + long, false, "a quote after an escaped backslash closes"},

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -161,7 +162,8 @@ func TestFilterRefuses(t *testing.T) {
 
 // FuzzFilter: whatever strangers write, it is refused or evaluated, soon and without a panic.
 func FuzzFilter(f *testing.F) {
-	for _, s := range []string{`event == "a" && data.x > 1`, `data["a"][0] in [1, "b", nil, -2]`, `not (text contains "x")`, `a?.b ?? c`, `data.#.x | f(1)`} {
+	for _, s := range []string{`event == "a" && data.x > 1`, `data["a"][0] in [1, "b", nil, -2]`, `not (text contains "x")`, `a?.b ?? c`, `data.#.x | f(1)`,
+		"true //\n || true", "true /* ) */", `true) || (true`, `"//" != text;`, `1 < data.x <= 2 and -1 not in [+1]`, `data?.a?.["x"] != nil`, `text contains text`} {
 		f.Add(s, []byte(`{"x":2,"a":["b"]}`))
 	}
 	f.Fuzz(func(t *testing.T, source string, data []byte) {
@@ -173,9 +175,26 @@ func FuzzFilter(f *testing.F) {
 			t.Fatalf("checked and refused: %v", err)
 		}
 		m := &broker.Message{Channel: "c", Event: "a", Data: data}
+		before := bytes.Clone(data)
 		first := filter.Match(m)
 		if again := filter.Match(m); again != first {
 			t.Errorf("%v, then %v", first, again)
+		}
+		if !bytes.Equal(data, before) {
+			t.Error("it wrote to the payload")
+		}
+		for _, rule := range []string{`event == "a"`, `event != "a"`} { // the operator's, whatever the source is
+			d := Delivery{Filter: rule}.Stricter(Delivery{Filter: source})
+			if _, err := parse(d.Filter); err != nil {
+				t.Errorf("%s can't be read: %v", d.Filter, err)
+			}
+			both, err := newFilter(filters(rule, source))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := first && rule == `event == "a"`; both.Match(m) != want {
+				t.Errorf("with %s it is %v, want %v", rule, !want, want)
+			}
 		}
 	})
 }

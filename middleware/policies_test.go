@@ -93,6 +93,11 @@ func TestQueryWishes(t *testing.T) {
 func FuzzWish(f *testing.F) {
 	f.Add("5/s", "100ms,50", "key", `data.x > 1`)
 	f.Add("0.333/m", "1.5s", "latest", ``)
+	f.Add("1000/s", "1ms,1", "none", `event == "\u00fc\"\n"`)
+	f.Add("1e3/s", "10s,10000", "", "text contains '\x00'")
+	f.Add("1/h", "0.001s", "", "data.x == `\\`")
+	f.Add("-1/s", " 5ms , 7", "keys", "(")
+	f.Add("NaN/s", "1h", "", "true //")
 	f.Fuzz(func(t *testing.T, rate, batch, conflate, filter string) {
 		d, err := ParseWish(rate, batch, conflate, filter)
 		if err != nil {
@@ -112,6 +117,37 @@ func FuzzWish(f *testing.F) {
 		again.Interval = d.Interval
 		if again != d {
 			t.Errorf("%+v is shown as %v, which is %+v", d, texts, again)
+		}
+	})
+}
+
+// FuzzQueryWishes: a query is refused, or has one wish for each channel, which is what a command would say.
+func FuzzQueryWishes(f *testing.F) {
+	for _, q := range []string{"rate=5/s&rate[b]=1/s", "filter[a]=data.x%3E1&conflate=key", "rate[[a]]=1/s", "rate[]=1/s", "batch[a]=&batch=1s", "rate%5Ba%5D=1/s", "rate]a[=1/s", "RATE=1/s", "rate[a]=1/s&rate[a]=1/s"} {
+		f.Add(q)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		all, err := QueryWishes(q, []string{"a", "b"})
+		if err != nil {
+			if len(all) > 0 || strings.Contains(err.Error(), "\n") || len(err.Error()) > 300 {
+				t.Errorf("%q: %v and %v", query, all, err)
+			}
+			return
+		}
+		for i, c := range []string{"a", "b"} {
+			var texts [4]string
+			for j, p := range WishParams {
+				if texts[j] = q.Get(p); q.Has(p + "[" + c + "]") {
+					texts[j] = q.Get(p + "[" + c + "]")
+				}
+			}
+			if d, err := ParseWish(texts[0], texts[1], texts[2], texts[3]); err != nil || d != all[i] {
+				t.Errorf("%q: %s has %+v, want %+v (%v)", query, c, all[i], d, err)
+			}
 		}
 	})
 }
@@ -320,6 +356,45 @@ func TestSamePolicy(t *testing.T) {
 	}
 	if id("a.1", Delivery{Filter: `event == "k"`}) == id("a.1", Delivery{Filter: `event == "k "`}) {
 		t.Error("two filters, one policy")
+	}
+}
+
+// TestSlowConflation: those who are slow are conflated by key, or to the latest where the policy is as strict as that.
+func TestSlowConflation(t *testing.T) {
+	a, b := &broker.Message{Key: "a", Event: "x"}, &broker.Message{Key: "b", Event: "x"}
+	for _, c := range []struct {
+		delivery Delivery
+		want     string // stages
+		same     bool   // a and b supersede each other
+	}{
+		{Delivery{}, "conflate", false},
+		{Delivery{Conflate: ConflateKey, Interval: time.Second, Window: time.Second}, "conflate", false},
+		{Delivery{Conflate: ConflateLatest}, "conflate", true},
+		{Delivery{Filter: `event == "x"`}, "filter conflate", false},
+	} {
+		d := c.delivery
+		d.Slow = Slow{10, broker.ThenConflate}
+		p, err := d.policy("*", filters(d.Filter, ""), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, s := range p.Slow.Stages {
+			names = append(names, s.Name())
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%+v: stages %q, want %q", d, got, c.want)
+		}
+		k, _ := p.Slow.Key.Of(a)
+		l, _ := p.Slow.Key.Of(b)
+		if (k == l) != c.same {
+			t.Errorf("%+v: keys %q and %q", d, k, l)
+		}
+		if d.Slow.Then = broker.ThenGap; d.Conflate == ConflateNone {
+			if p, err := d.policy("*", filters(d.Filter, ""), nil); err != nil || p.Slow.Key != nil || p.Slow.Stages != nil || p.Key != nil {
+				t.Errorf("%+v: conflated though it need not be", p.Slow)
+			}
+		}
 	}
 }
 
