@@ -142,10 +142,16 @@ func (b *browser) wait(script string, arg any) {
 	b.do("wait", map[string]any{"script": script, "arg": arg, "within": 15000}, nil)
 }
 
+// Widths of a window, in CSS pixels.
+const (
+	desktop = 1280
+	phone   = 390
+)
+
 // shot writes a screenshot to browser/out.
-func (b *browser) shot(name string, dark bool) {
+func (b *browser) shot(name string, dark bool, width int) {
 	b.t.Helper()
-	b.do("shot", map[string]any{"path": filepath.Join("out", name), "dark": dark}, nil)
+	b.do("shot", map[string]any{"path": filepath.Join("out", name), "dark": dark, "width": width}, nil)
 }
 
 // noise returns what the page has complained about: errors, warnings, broken content policy.

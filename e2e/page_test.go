@@ -214,8 +214,8 @@ func TestBrowserDemoPage(t *testing.T) {
 	for _, transport := range []string{"sse", "ws"} {
 		b.wait(`(id) => document.querySelector("#" + id + " [data-part=count]").textContent === "303"`, transport)
 	}
-	b.shot("demo-light.png", false)
-	b.shot("demo-dark.png", true)
+	b.shot("demo-light.png", false, desktop)
+	b.shot("demo-dark.png", true, desktop)
 	if noise := b.noise(); len(noise) > 0 {
 		t.Errorf("the page complained: %q", noise)
 	}

@@ -1,4 +1,4 @@
-// Chart draws the last minute as lines on a canvas. The newest complete second starts one step beyond
+// Chart draws the last minute, or less, as lines on a canvas. The newest complete second starts one step beyond
 // the right edge and slides in, so that the lines glide instead of jumping.
 
 import { niceMax, SECONDS } from "./demo-meter.js";
@@ -8,13 +8,16 @@ const MARGIN = { top: 10, right: 8, bottom: 20, left: 52 };
 export class Chart {
   /**
    * series is a list of {color, value, width, dash, fill}: color a custom property of the page,
-   * value(second) a number or null. low is the least upper end of the scale, label(n) writes a tick.
+   * value(second) a number or null. low is the least upper end of the scale, label(n) writes a tick, seconds is how
+   * far it goes back. log draws each power of ten as high as the other, and zero at the bottom.
    */
-  constructor(canvas, { series, low, label }) {
+  constructor(canvas, { series, low, label, seconds = SECONDS, log = false }) {
     this.canvas = canvas;
     this.series = series;
     this.low = low;
     this.label = label;
+    this.seconds = seconds;
+    this.log = log;
     this.max = low;
     this.dirty = true;
     const stale = () => { this.dirty = true; };
@@ -39,14 +42,15 @@ export class Chart {
     this.dirty = false;
   }
 
-  /** draw paints the minute that ends at ms. */
+  /** draw paints the time that ends at ms. */
   draw(ms) {
     if (this.dirty) this.measure();
     const now = ms / 1000 - 2;
     const last = Math.floor(now) + 1;
-    const first = last - SECONDS - 1;
+    const first = last - this.seconds - 1;
     const lines = this.series.map((s) => Array.from({ length: last - first + 1 }, (_, i) => s.value(first + i)));
-    this.max = niceMax(Math.max(0, ...lines.flat().filter((v) => v !== null)), this.low);
+    const top = Math.max(0, ...lines.flat().filter((v) => v !== null));
+    this.max = this.log ? 10 ** Math.ceil(Math.log10(Math.max(this.low, top))) : niceMax(top, this.low);
 
     const c = this.canvas.getContext("2d");
     c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
@@ -67,19 +71,25 @@ export class Chart {
     c.fillStyle = this.colors["--muted"];
     c.textAlign = "right";
     c.textBaseline = "middle";
-    for (const part of [0, 0.5, 1]) {
-      const y = Math.round(this.y(this.max * part)) + 0.5;
+    for (const value of this.ticks()) {
+      const y = Math.round(this.y(value)) + 0.5;
       c.beginPath();
       c.moveTo(MARGIN.left, y);
       c.lineTo(this.width - MARGIN.right, y);
       c.stroke();
-      c.fillText(this.label(this.max * part), MARGIN.left - 6, y);
+      c.fillText(this.label(value), MARGIN.left - 6, y);
     }
     c.textBaseline = "alphabetic";
-    for (const [age, text, align] of [[SECONDS, "60 s", "left"], [SECONDS / 2, "30 s", "center"], [0, "now", "right"]]) {
+    const all = this.seconds;
+    for (const [age, text, align] of [[all, `${all} s`, "left"], [all / 2, `${all / 2} s`, "center"], [0, "now", "right"]]) {
       c.textAlign = align;
       c.fillText(text, this.x(age), this.height - 5);
     }
+  }
+
+  ticks() {
+    if (!this.log) return [0, this.max / 2, this.max];
+    return [0, ...Array.from({ length: Math.round(Math.log10(this.max)) + 1 }, (_, i) => 10 ** i)];
   }
 
   // Draws each run of measured seconds as a line, and a run of one as a dot.
@@ -116,10 +126,11 @@ export class Chart {
   }
 
   x(age) {
-    return this.width - MARGIN.right - (age / SECONDS) * this.plotWidth();
+    return this.width - MARGIN.right - (age / this.seconds) * this.plotWidth();
   }
 
   y(value) {
-    return MARGIN.top + (1 - value / this.max) * (this.height - MARGIN.top - MARGIN.bottom);
+    const part = this.log ? Math.log10(1 + value) / Math.log10(1 + this.max) : value / this.max;
+    return MARGIN.top + (1 - part) * (this.height - MARGIN.top - MARGIN.bottom);
   }
 }

@@ -108,20 +108,8 @@ export class SSEFeed {
     this.diagnose(source);
   }
 
-  // EventSource gives up for good on an answer that is not a stream, and does not say why: ask once more.
   async diagnose(source) {
-    const abort = new AbortController();
-    let problem = "", mend = true;
-    try {
-      const answer = await fetch(source.url, { headers: { Accept: "text/event-stream" }, signal: abort.signal });
-      if (!answer.ok) {
-        mend = answer.status >= 500 || answer.status === 429;
-        problem = await problemText(answer);
-      }
-    } catch {
-      problem = "the server can’t be reached";
-    }
-    abort.abort();
+    const { problem, mend } = await refusal(source.url);
     if (this.source !== source) return;
     if (!mend) {
       this.on.note("refused", problem);
@@ -197,8 +185,8 @@ export class WSFeed {
 
   closed(e) {
     this.on.state("closed");
-    const why = `${e.code}${CLOSE[e.code] ? ` ${CLOSE[e.code]}` : ""}${e.reason ? `: ${e.reason}` : ""}`;
-    if (FINAL.has(e.code)) {
+    const { why, final } = closeReason(e);
+    if (final) {
       this.on.note("closed", `${why}; coming back would not help`);
       this.on.ended();
       return;
@@ -206,6 +194,26 @@ export class WSFeed {
     const delay = this.backoff.start(() => this.connect());
     this.on.note(e.code === 1012 ? "reconnect" : "closed", `${why}; again in ${seconds(delay)}`);
   }
+}
+
+/**
+ * refusal says why a stream was refused: EventSource gives up for good on an answer that is not a stream, and does
+ * not say why, so it is asked for once more. mend tells whether to try again.
+ */
+export async function refusal(url) {
+  const abort = new AbortController();
+  let problem = "", mend = true;
+  try {
+    const answer = await fetch(url, { headers: { Accept: "text/event-stream" }, signal: abort.signal });
+    if (!answer.ok) {
+      mend = answer.status >= 500 || answer.status === 429;
+      problem = await problemText(answer);
+    }
+  } catch {
+    problem = "the server can’t be reached";
+  }
+  abort.abort();
+  return { problem, mend };
 }
 
 /** problemText reads an error answer: problem+json where it is one. */
@@ -219,11 +227,13 @@ export async function problemText(answer) {
   return `${answer.status} ${answer.statusText}`.trim();
 }
 
-// Backoff waits longer each time, up to LONGEST, and a random part of it, so that pages which lost
-// their server together do not come back together.
-const FIRST = 500, LONGEST = 15000, STABLE = 5000;
+const FIRST = 500, LONGEST = 15000, STABLE = 5000; // milliseconds
 
-class Backoff {
+/**
+ * Backoff waits longer each time, up to LONGEST, and a random part of it, so that pages which lost
+ * their server together do not come back together.
+ */
+export class Backoff {
   constructor() {
     this.tries = 0;
     this.since = 0; // when the connection was opened; 0 while there is none
@@ -271,6 +281,11 @@ const CLOSE = {
   1013: "try again later", 4403: "forbidden", 4408: "no sign of life", 4429: "too many commands",
 };
 
+/** closeReason says why a WebSocket was closed, and whether coming back would not help. */
+export function closeReason({ code, reason }) {
+  return { why: `${code}${CLOSE[code] ? ` ${CLOSE[code]}` : ""}${reason ? `: ${reason}` : ""}`, final: FINAL.has(code) };
+}
+
 function explain(kind, data) {
   switch (kind) {
     case "welcome":
@@ -283,7 +298,8 @@ function explain(kind, data) {
   return data.detail ?? data.code ?? "";
 }
 
-function parse(text) {
+/** parse reads JSON; what is none becomes an empty object. */
+export function parse(text) {
   try {
     return JSON.parse(text) ?? {};
   } catch {
@@ -291,7 +307,8 @@ function parse(text) {
   }
 }
 
-function seconds(ms) {
+/** seconds writes milliseconds as seconds. */
+export function seconds(ms) {
   return `${(ms / 1000).toFixed(1)}\u00a0s`;
 }
 

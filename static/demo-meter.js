@@ -10,12 +10,13 @@ const MAX_SAMPLES = 500;
 export class Meter {
   constructor() {
     this.total = 0;
+    this.newest = 0; // when something was last counted
     // Three more than SECONDS: the second that runs, and those that slide into and out of the chart.
     this.buckets = Array.from({ length: SECONDS + 3 }, () => ({ second: -1, count: 0, samples: [], sorted: true }));
   }
 
-  /** add counts a message at ms; latency, in milliseconds, is undefined where it is unknown. */
-  add(ms, latency) {
+  /** add counts a message at ms, or count of them; latency, in milliseconds, is undefined where it is unknown. */
+  add(ms, latency, count = 1) {
     const second = Math.floor(ms / 1000);
     const b = this.buckets[second % this.buckets.length];
     if (b.second !== second) {
@@ -23,8 +24,9 @@ export class Meter {
       b.count = 0;
       b.samples = [];
     }
-    b.count++;
-    this.total++;
+    b.count += count;
+    this.total += count;
+    this.newest = ms;
     if (latency !== undefined && b.samples.length < MAX_SAMPLES) {
       b.samples.push(latency);
       b.sorted = false;
@@ -42,12 +44,12 @@ export class Meter {
     return { count: b.count, p50: quantile(b.samples, 0.5), p99: quantile(b.samples, 0.99) };
   }
 
-  /** latency returns {p50, p99} over the whole last minute, the running second included. */
-  latency(ms) {
+  /** latency returns {p50, p99, max} over the last seconds, by default a minute, the running one included. */
+  latency(ms, seconds = SECONDS) {
     const now = Math.floor(ms / 1000);
-    const all = this.buckets.filter((b) => b.second > now - SECONDS && b.second <= now).flatMap((b) => b.samples);
+    const all = this.buckets.filter((b) => b.second > now - seconds && b.second <= now).flatMap((b) => b.samples);
     all.sort((x, y) => x - y);
-    return { p50: quantile(all, 0.5), p99: quantile(all, 0.99) };
+    return { p50: quantile(all, 0.5), p99: quantile(all, 0.99), max: quantile(all, 1) };
   }
 }
 

@@ -27,12 +27,22 @@ test("a meter counts by the second and forgets after a minute", () => {
   assert.deepEqual(m.at(11), { count: 1, p50: null, p99: null }, "a message without latency counts all the same");
   assert.deepEqual(m.at(9), { count: 0, p50: null, p99: null });
   assert.deepEqual(m.at(-1), { count: 0, p50: null, p99: null }, "the chart asks for seconds before the first");
-  assert.deepEqual(m.latency(11_500), { p50: 1, p99: 3 });
-  assert.deepEqual(m.latency(10_000 + SECONDS * 1000), { p50: null, p99: null }, "older than a minute");
+  assert.deepEqual(m.latency(11_500), { p50: 1, p99: 3, max: 3 });
+  assert.deepEqual(m.latency(10_000 + SECONDS * 1000), { p50: null, p99: null, max: null }, "older than a minute");
+
+  assert.deepEqual(m.latency(14_000, 3), { p50: null, p99: null, max: null }, "older than three seconds");
 
   m.add((10 + m.buckets.length) * 1000, 9);
   assert.equal(m.at(10).count, 0, "its bucket belongs to a later second now");
   assert.equal(m.total, 4, "the total forgets nothing");
+});
+
+test("a meter counts several at once", () => {
+  const m = new Meter();
+  m.add(10_000, 3, 50);
+  m.add(10_100, 5, 20);
+  assert.deepEqual(m.at(10), { count: 70, p50: 3, p99: 5 }, "a delivery is one latency, of many messages");
+  assert.equal(m.total, 70);
 });
 
 test("a firehose does not make a meter grow", () => {

@@ -3,8 +3,8 @@
 
 import { problemText, publishURL } from "./demo-feed.js";
 
-// Random, so that a second tab's messages are not measured by this tab's clock.
-const page = Array.from(crypto.getRandomValues(new Uint8Array(6)), (b) => b.toString(16).padStart(2, "0")).join("");
+/** page is random, so that a second tab's messages are not measured by this tab's clock. */
+export const page = Array.from(crypto.getRandomValues(new Uint8Array(6)), (b) => b.toString(16).padStart(2, "0")).join("");
 const prefix = `{"page":"${page}",`;
 
 const origin = performance.timeOrigin;
@@ -68,7 +68,8 @@ export async function burst(channel, { rate, seconds, event, live, signal }, pro
   }
 }
 
-async function post(url, body, type, signal) {
+/** post returns the answer if it is a success, or throws an Error to show; an AbortError if signal says so. */
+export async function post(url, body, type, signal) {
   let answer;
   try {
     answer = await fetch(url, { method: "POST", body, headers: { "Content-Type": type }, signal });
@@ -81,7 +82,8 @@ async function post(url, body, type, signal) {
   throw new Error((await problemText(answer)) + (again ? ` (try again in ${again} s)` : ""));
 }
 
-function pause(ms, signal) {
+/** pause waits, or throws the AbortError of signal. */
+export function pause(ms, signal) {
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer);

@@ -1,10 +1,12 @@
-// The demo page: one channel, two transports, side by side. This file wires the parts together.
+// The demo page: one channel; two transports, side by side, or the firehose. This file wires the parts together.
 
 import { Chart } from "./demo-chart.js";
 import { SSEFeed, WSFeed, endpoint, publishURL } from "./demo-feed.js";
 import { messageList, milliseconds, noteList } from "./demo-list.js";
 import { Meter } from "./demo-meter.js";
 import { burst, now, publish, stamp, unstamp } from "./demo-publish.js";
+import { Tabs } from "./demo-tabs.js";
+import { Firehose } from "./firehose.js";
 
 const $ = (id) => document.getElementById(id);
 const CHANNEL = /^[A-Za-z0-9_.:/@~-]{1,200}$/;
@@ -12,7 +14,9 @@ const DEFAULT_CHANNEL = "demo";
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let channel = "";
+let view = "";
 let paused = false;
+let listened = ""; // the channel that the panels have begun to listen to
 
 /** Panel is one transport's card: it hears a feed and paints once a frame at most. */
 class Panel {
@@ -47,6 +51,15 @@ class Panel {
     this.reset();
     this.want(true);
     this.feed.listen(name);
+  }
+
+  /** rest lets go of the connection while the panel is not shown; wake takes it up again. */
+  rest() {
+    if (this.wanted) this.feed.disconnect();
+  }
+
+  wake() {
+    if (this.wanted) this.feed.connect();
   }
 
   toggle() {
@@ -111,6 +124,7 @@ class Panel {
 const sse = new Panel($("sse"), SSEFeed);
 const ws = new Panel($("ws"), WSFeed);
 const panels = [sse, ws];
+const firehose = new Firehose();
 
 const rateChart = new Chart($("rate-chart"), {
   low: 10,
@@ -149,7 +163,7 @@ function frame(ms) {
   scheduled = false;
   let more = false;
   for (const panel of panels) more = panel.paint(ms) || more;
-  const moving = !paused && !still.matches && panels.some((p) => now() - p.last < CHART_MS);
+  const moving = view === "transports" && !paused && !still.matches && panels.some((p) => now() - p.last < CHART_MS);
   if (moving && ms - drawn >= (more ? CHART_BUSY : CHART_INTERVAL)) {
     drawn = ms;
     drawCharts();
@@ -166,7 +180,7 @@ function drawCharts() {
 function tick() {
   const ms = now();
   for (const panel of panels) panel.tick(ms);
-  if (!paused) {
+  if (!paused && view === "transports") {
     drawCharts();
     describeCharts();
   }
@@ -193,8 +207,27 @@ function listen(name) {
   channel = name;
   document.title = `${name} · Sluice`;
   $("channel").value = name;
-  for (const panel of panels) panel.listen(name);
   writeSnippets();
+  listened = "";
+  listenHere();
+}
+
+// Only what is shown has connections: browsers grant few of them, and the firehose would drown the lists.
+function listenHere() {
+  if (view === "firehose") {
+    firehose.show(channel);
+    return;
+  }
+  if (listened !== channel) for (const panel of panels) panel.listen(channel);
+  else for (const panel of panels) panel.wake();
+  listened = channel;
+}
+
+function show(name) {
+  if (view === "firehose") firehose.hide();
+  else if (view) for (const panel of panels) panel.rest();
+  view = name;
+  if (channel) listenHere();
 }
 
 function followHash() {
@@ -219,6 +252,7 @@ window.addEventListener("hashchange", followHash);
 $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", String(paused));
+  firehose.pause(paused);
   schedule();
 });
 
@@ -227,7 +261,7 @@ function options() {
   return { event: $("event").value.trim(), live: $("live").checked };
 }
 
-function show(output, kind, ...parts) {
+function say(output, kind, ...parts) {
   output.dataset.kind = kind;
   output.replaceChildren(...parts);
 }
@@ -251,10 +285,10 @@ $("publish-form").addEventListener("submit", async (e) => {
   try {
     const { position, duplicate } = await publish(channel, $("stamp").checked ? stamp(text) : text, o);
     const took = ` in ${milliseconds(performance.now() - start)}`;
-    if (position) show(output, "ok", duplicate ? "Known already, at " : "Stored at ", code(position), took);
-    else show(output, "ok", `Sent live${took}; no position`);
+    if (position) say(output, "ok", duplicate ? "Known already, at " : "Stored at ", code(position), took);
+    else say(output, "ok", `Sent live${took}; no position`);
   } catch (err) {
-    show(output, "bad", err.message);
+    say(output, "bad", err.message);
   }
   $("publish").disabled = false;
 });
@@ -280,7 +314,7 @@ $("burst-form").addEventListener("submit", async (e) => {
   sse.feed.hear(o.event);
   $("burst").textContent = "Stop";
   $("burst-progress").value = 0;
-  show(output, "", `${o.rate * o.seconds} messages in ${o.seconds} s …`);
+  say(output, "", `${o.rate * o.seconds} messages in ${o.seconds} s …`);
   try {
     let errors = 0, error;
     await burst(channel, o, (sent, failed, total, problem) => {
@@ -289,11 +323,11 @@ $("burst-form").addEventListener("submit", async (e) => {
       error = problem ?? error;
       $("burst-progress").value = sent / total;
     });
-    if (errors) show(output, "bad", `${errors} of ${done} failed; the last with ${error.code}: ${error.detail}`);
-    else show(output, "ok", `${done.toLocaleString("en")} published`);
+    if (errors) say(output, "bad", `${errors} of ${done} failed; the last with ${error.code}: ${error.detail}`);
+    else say(output, "ok", `${done.toLocaleString("en")} published`);
   } catch (err) {
-    if (err.name === "AbortError") show(output, "", `Stopped after ${done}`);
-    else show(output, "bad", err.message);
+    if (err.name === "AbortError") say(output, "", `Stopped after ${done}`);
+    else say(output, "bad", err.message);
   }
   running = null;
   $("burst").textContent = "Start";
@@ -334,5 +368,6 @@ async function copy(source, button) {
   }, 1600);
 }
 
+new Tabs($("tabs"), show).follow();
 followHash();
 tick();

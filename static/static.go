@@ -20,7 +20,9 @@ import (
 	"time"
 )
 
-//go:embed index.html demo.css demo.js demo-feed.js demo-list.js demo-meter.js demo-chart.js demo-publish.js favicon.svg
+//go:embed index.html demo.css demo.js demo-feed.js demo-list.js demo-meter.js demo-chart.js demo-publish.js demo-tabs.js
+//go:embed firehose.css firehose.js firehose-gather.js firehose-grid.js firehose-hose.js firehose-line.js firehose-market.js
+//go:embed firehose-source.js firehose-splice.js firehose-trace.js firehose-wish.js favicon.svg
 var files embed.FS
 
 // contentSecurityPolicy lets the page load its own scripts, styles and images and connect to its own
@@ -39,6 +41,18 @@ var assets = [...]struct{ path, file, contentType string }{
 	{"/demo-meter.js", "demo-meter.js", "text/javascript; charset=utf-8"},
 	{"/demo-chart.js", "demo-chart.js", "text/javascript; charset=utf-8"},
 	{"/demo-publish.js", "demo-publish.js", "text/javascript; charset=utf-8"},
+	{"/demo-tabs.js", "demo-tabs.js", "text/javascript; charset=utf-8"},
+	{"/firehose.css", "firehose.css", "text/css; charset=utf-8"},
+	{"/firehose.js", "firehose.js", "text/javascript; charset=utf-8"},
+	{"/firehose-gather.js", "firehose-gather.js", "text/javascript; charset=utf-8"},
+	{"/firehose-grid.js", "firehose-grid.js", "text/javascript; charset=utf-8"},
+	{"/firehose-hose.js", "firehose-hose.js", "text/javascript; charset=utf-8"},
+	{"/firehose-line.js", "firehose-line.js", "text/javascript; charset=utf-8"},
+	{"/firehose-market.js", "firehose-market.js", "text/javascript; charset=utf-8"},
+	{"/firehose-source.js", "firehose-source.js", "text/javascript; charset=utf-8"},
+	{"/firehose-splice.js", "firehose-splice.js", "text/javascript; charset=utf-8"},
+	{"/firehose-trace.js", "firehose-trace.js", "text/javascript; charset=utf-8"},
+	{"/firehose-wish.js", "firehose-wish.js", "text/javascript; charset=utf-8"},
 	{"/favicon.svg", "favicon.svg", "image/svg+xml"},
 }
 

@@ -196,17 +196,49 @@ func TestPageKeepsToItsPolicy(t *testing.T) {
 			}
 		}
 	}
-	if m := regexp.MustCompile(`@import|url\(`).FindString(read(t, "demo.css")); m != "" {
-		t.Errorf("demo.css has %q: the style sheet loads nothing", m)
+	for _, a := range assets {
+		if filepath.Ext(a.file) != ".css" {
+			continue
+		}
+		if m := regexp.MustCompile(`@import|url\(`).FindString(read(t, a.file)); m != "" {
+			t.Errorf("%s has %q: style sheets load nothing", a.file, m)
+		}
 	}
 }
 
 // Every element that the scripts look up must be on the page.
 func TestScriptsFindTheirElements(t *testing.T) {
 	page := read(t, "index.html")
-	for _, m := range regexp.MustCompile(`\$\("([^"]+)"\)`).FindAllStringSubmatch(read(t, "demo.js"), -1) {
-		if !strings.Contains(page, `id="`+m[1]+`"`) {
-			t.Errorf("demo.js looks for #%s, which index.html does not have", m[1])
+	for _, script := range []string{"demo.js", "firehose.js"} {
+		for _, m := range regexp.MustCompile(`\$\("([^"]+)"\)`).FindAllStringSubmatch(read(t, script), -1) {
+			if !strings.Contains(page, `id="`+m[1]+`"`) {
+				t.Errorf("%s looks for #%s, which index.html does not have", script, m[1])
+			}
+		}
+	}
+}
+
+// What the page names, labels, controls or describes must be there, once.
+func TestPageRefersToItself(t *testing.T) {
+	page := read(t, "index.html")
+	ids := map[string]int{}
+	for _, m := range regexp.MustCompile(`\sid="([^"]+)"`).FindAllStringSubmatch(page, -1) {
+		ids[m[1]]++
+	}
+	for id, n := range ids {
+		if n != 1 {
+			t.Errorf("index.html has #%s %d times", id, n)
+		}
+	}
+	for _, m := range regexp.MustCompile(`\s(for|aria-labelledby|aria-describedby|aria-controls)="([^"]+)"`).FindAllStringSubmatch(page, -1) {
+		if ids[m[2]] == 0 {
+			t.Errorf("index.html has %s=%q, but no such element", m[1], m[2])
+		}
+	}
+	controls := regexp.MustCompile(`<(input|textarea)\s[^>]*\bid="([^"]+)"[^>]*>`)
+	for _, m := range controls.FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(page, `for="`+m[2]+`"`) && !regexp.MustCompile(`<label><input [^>]*id="`+m[2]+`"`).MatchString(page) {
+			t.Errorf("index.html has the %s #%s without a label", m[1], m[2])
 		}
 	}
 }
@@ -216,7 +248,11 @@ func TestScriptsUnderNode(t *testing.T) {
 	if err != nil {
 		t.Skip("node is not installed")
 	}
-	out, err := exec.Command(node, "--test", "demo-meter.test.mjs").CombinedOutput()
+	tests, err := filepath.Glob("*.test.mjs")
+	if err != nil || len(tests) == 0 {
+		t.Fatalf("no tests found: %v", err)
+	}
+	out, err := exec.Command(node, append([]string{"--test"}, tests...)...).CombinedOutput()
 	if err != nil {
 		t.Errorf("node --test: %v\n%s", err, out)
 	}

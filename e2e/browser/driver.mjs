@@ -5,7 +5,7 @@
 //   open   {url}                 loads a page
 //   run    {script, arg}         calls the function in the page and answers what it returns
 //   wait   {script, arg, within} until the function in the page returns something true, milliseconds
-//   shot   {path, dark}          writes a screenshot of the whole page
+//   shot   {path, dark, width}   writes a screenshot of the whole page, at a window of that width
 //   noise  {}                    what the page has complained about since it was asked last
 //
 // CHROMIUM names the browser; by default it is looked for where systems put it.
@@ -54,9 +54,13 @@ const commands = {
       if (Date.now() > end) throw new Error(`not within ${c.within} ms: ${c.script} of ${JSON.stringify(c.arg)}`);
     }
   },
-  shot: async ({ path, dark }) => {
+  shot: async ({ path, dark, width }) => {
+    const usual = page.viewportSize();
     await page.emulateMedia({ colorScheme: dark ? "dark" : "light" });
+    await page.setViewportSize({ ...usual, width });
+    await page.evaluate("new Promise(requestAnimationFrame)"); // canvases follow their size a frame later
     await page.screenshot({ path, fullPage: true });
+    await page.setViewportSize(usual);
   },
   noise: () => {
     const all = noise;
