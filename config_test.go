@@ -141,7 +141,7 @@ channels:
 | ` + "`history`" + `: ` + "`messages`" + `, ` + "`age`" + ` | as ` + "`history-messages`" + `, ` + "`history-age`" + ` | those | what is kept for those who come back |
 | ` + "`deliver`" + `: ` + "`filter`" + ` | an expression, at most 512 bytes | everything | only messages for which it is true |
 | ` + "`deliver`" + `: ` + "`conflate`" + ` | ` + "`key`" + `, ` + "`latest`" + `, ` + "`none`" + ` | ` + "`none`" + ` | of what goes out together, only the newest of each key, or the newest of all |
-| ` + "`deliver`" + `: ` + "`key`" + ` | a JSON pointer, such as ` + "`/symbol`" + ` | the publisher's key | where the key stands in the payload; only with ` + "`conflate: key`" + `, or ` + "`slow`" + ` with ` + "`then: conflate`" + ` |
+| ` + "`deliver`" + `: ` + "`key`" + ` | a JSON pointer, such as ` + "`/symbol`" + ` | the publisher's key | where the key stands in the payload: for ` + "`conflate: key`" + `, for ` + "`slow`" + ` with ` + "`then: conflate`" + `, and for subscribers who wish ` + "`conflate=key`" + `; not with ` + "`conflate: latest`" + ` |
 | ` + "`deliver`" + `: ` + "`rate`" + ` | ` + "`5/s`" + `, ` + "`30/m`" + `, ` + "`100/h`" + `; ` + "`1000/s`" + ` to ` + "`1/h`" + ` | no limit | at most one delivery in that time, made of all that came in it |
 | ` + "`deliver`" + `: ` + "`batch`" + ` | ` + "`{window: 50ms, messages: 200}`" + `; 1ms to 10s, 1 to 10000. Or the text ` + "`50ms`" + ` or ` + "`50ms,200`" + ` | no waiting | messages wait up to so long for others; so many are enough to go at once |
 | ` + "`slow`" + `: ` + "`ring`" + ` | 16 to ` + "`ring-messages`" + ` | 256, or ` + "`ring-messages`" + ` if that is less | a subscriber is slow once it is so many messages further behind than it should be |

@@ -223,6 +223,8 @@ func TestRefusals(t *testing.T) {
 			want: `sluice.yaml:2: this entry of channels has no match; add match: PATTERN`},
 		{name: "channels with an unknown key", file: "channels:\n  - mach: a\n",
 			want: `sluice.yaml:2: unknown key "mach"; did you mean match?`},
+		{name: "channels with a list to match", file: "channels:\n  - match: [a, b]\n",
+			want: `channels match (sluice.yaml:2): it is not a single value; write match: VALUE`},
 		{name: "channels with a bad pattern", file: "channels:\n  - match: a b\n",
 			want: `channels match (sluice.yaml:2): bad channel name: byte 1 (0x20) is not one of A-Z a-z 0-9 _ . : / - @ ~; write a channel name, with * for any run of characters`},
 		{name: "history with an unknown key", file: "channels:\n  - match: a\n    history: {ages: 5m}\n",

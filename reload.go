@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"reflect"
@@ -45,9 +46,14 @@ type content struct {
 
 func (c content) equal(d content) bool { return c.err == d.err && bytes.Equal(c.text, d.text) }
 
-// newWatch returns a watch over the file that l was loaded from, nil if there is none.
+// newWatch returns a watch over the file that l was loaded from, nil if there is none or if it is no file but a pipe,
+// say: what that had is gone, and a second look would take it for an empty file, or wait for ever.
 func newWatch(p *Program, l *Loaded) *watch {
-	if l.sources.path.text == "" {
+	path := l.sources.path.text
+	if path == "" {
+		return nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil
 	}
 	return &watch{program: p, sources: l.sources, seen: content{text: l.text}, hangup: make(chan os.Signal, 1)}
@@ -98,6 +104,9 @@ func (w *watch) untouched() bool {
 func (w *watch) read() content {
 	w.taken = time.Now()
 	w.info, _ = os.Stat(w.sources.path.text) // reading says what is wrong
+	if w.info != nil && !w.info.Mode().IsRegular() {
+		return content{err: fmt.Sprintf("config (%s): %s is not a regular file; name a YAML file", w.sources.path.from, w.sources.path.text)}
+	}
 	text, err := w.sources.read()
 	if err != nil {
 		return content{err: err.Error()}

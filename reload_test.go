@@ -241,6 +241,53 @@ func TestWatchDirectory(t *testing.T) {
 	}
 }
 
+// pipe returns the name of a pipe that has text in it, and ends after it unless it is open.
+func pipe(t *testing.T, text string, open bool) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	if _, err := w.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	if !open {
+		w.Close()
+	}
+	return fmt.Sprintf("/dev/fd/%d", r.Fd())
+}
+
+// TestWatchPipe: what is no file is read at the start only. A second look would find it empty, which is no rules, or wait
+// for ever, and the node could not stop.
+func TestWatchPipe(t *testing.T) {
+	p, _ := newWatched(t, &settingsFile{t, pipe(t, fast, false)})
+	if got := rateOf(t, p, "a"); got != "10/s" || p.watch != nil {
+		t.Errorf("rate %q, watch %v; want 10/s, and no watch", got, p.watch)
+	}
+
+	f := newSettingsFile(t, fast)
+	p, log := newWatched(t, f)
+	p.watch.look()
+	if err := os.Remove(f.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(pipe(t, "", true), f.path); err != nil {
+		t.Fatal(err)
+	}
+	p.watch.look()
+	p.watch.look()
+	if got := log.lines("level=ERROR", "is not a regular file"); len(got) != 1 || rateOf(t, p, "a") != "10/s" {
+		t.Errorf("a file that became a pipe: rate %q, log %q", rateOf(t, p, "a"), got)
+	}
+	f.replace(slow)
+	p.watch.look()
+	p.watch.look()
+	if got := rateOf(t, p, "a"); got != "1/s" {
+		t.Errorf("rate %q once it is a file again, want 1/s", got)
+	}
+}
+
 // TestWatchRestart: settings that a reload does not change are named, without their values.
 func TestWatchRestart(t *testing.T) {
 	f := newSettingsFile(t, "heartbeat: 5s\nredis: redis://:hunter2@127.0.0.1:1\nring-messages: 100\n"+fast)

@@ -50,7 +50,7 @@ func (f *file) rules(list *yaml.Node) ([]ChannelRule, error) {
 }
 
 // part reads the value of one of ruleKeys.
-func (f *file) part(r *ChannelRule, key string, value *yaml.Node) (err error) {
+func (f *file) part(r *ChannelRule, key string, value *yaml.Node) error {
 	switch key {
 	case "history":
 		return f.history(r, value)
@@ -59,10 +59,10 @@ func (f *file) part(r *ChannelRule, key string, value *yaml.Node) (err error) {
 	case "slow":
 		return f.slow(r, value)
 	}
-	if r.Match, err = ParsePattern(value.Value); err != nil {
-		return usagef("channels match (%s): %w", f.at(value), err)
-	}
-	return nil
+	return f.value(r, key, value, func(text string) (err error) {
+		r.Match, err = ParsePattern(text)
+		return err
+	})
 }
 
 // value reads a single value. The error of read is the end of a sentence about it.
