@@ -72,6 +72,7 @@ func (s *session) wrote(err error) {
 			return
 		}
 		s.busy = false
+		s.seen.Store(s.server.now()) // it has taken something, so it lives
 		s.writer.schedule(s)
 	})
 }

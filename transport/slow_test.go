@@ -182,3 +182,29 @@ func (n *node) wantSlow(want int64) {
 		n.t.Errorf("%d sessions are left", got)
 	}
 }
+
+// Taking bytes is a sign of life. A client that crawls gets its ping behind tens of KiB that it has not read
+// yet; it must not be cut for not having answered.
+func TestCrawlerIsAlive(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.Heartbeat = 100 * time.Millisecond })
+	c := n.laggard("ws", "channel=a")
+	c.ws.SetPingHandler(func(string) error { return nil })
+	const messages = 400
+	for i := range messages {
+		n.publish("a", body(i))
+	}
+	pace := time.NewTicker(25 * time.Millisecond)
+	defer pace.Stop()
+	for i := range 60 { // for six times as long as it may be silent
+		if v := number(c.next()); v != i {
+			t.Fatalf("got %d, want %d", v, i)
+		}
+		<-pace.C
+	}
+	for i := 60; i < messages; i++ {
+		if v := number(c.next()); v != i {
+			t.Fatalf("got %d, want %d", v, i)
+		}
+	}
+	c.ws.wantClose(int(closeSilent)) // having read it all, it has to answer
+}

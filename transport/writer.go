@@ -319,7 +319,7 @@ func (w *writer) tend(s *session, now int64) {
 		w.sendAway(s)
 	case s.wait != 0 && now > s.wait:
 		w.giveUp(s)
-	case s.ws != nil && now-s.seen.Load() > beat*5/2:
+	case s.ws != nil && !s.busy && now-s.seen.Load() > beat*5/2: // while it is busy it can't have seen the ping
 		w.end(s, closeSilent, "no sign of life")
 		s.why = closedSilent
 	case s.ws != nil && s.ws.half(now) > c.BodyTimeout.Milliseconds():
