@@ -9,13 +9,14 @@ import "slices"
 // Each key is in one of two places: newest, if its newest message is in the ring, or kept, if that has
 // fallen out. The kept ones are a list in the order of the ring's indices.
 type compact struct {
-	key    *Key
-	refs   int
-	newest map[string]uint64
-	kept   map[string]*keptMessage
-	head   keptMessage // of the list, in a circle
-	bytes  int         // of the kept ones
-	lost   uint64      // one past the newest message that fell out and could not be kept though nothing superseded it
+	key     *Key
+	refs    int
+	newest  map[string]uint64
+	kept    map[string]*keptMessage
+	head    keptMessage // of the list, in a circle
+	bytes   int         // of the kept ones
+	keyless uint64      // one past the newest message that nothing supersedes
+	lost    uint64      // one past the newest message that fell out and could not be kept though nothing superseded it
 }
 
 type keptMessage struct {
@@ -53,8 +54,11 @@ func (c *compact) keyOf(m *Message) (k string, ok, wanted bool) {
 
 // push notes that m is now in the ring, at its end.
 func (c *compact) push(i uint64, m *Message) {
-	k, ok, _ := c.keyOf(m)
+	k, ok, wanted := c.keyOf(m)
 	if !ok {
+		if wanted && m.Gap == nil {
+			c.keyless = i + 1
+		}
 		return
 	}
 	if old := c.kept[k]; old != nil {

@@ -117,6 +117,7 @@ func (n *Lane) poll(now time.Time, open bool) (ready bool, again time.Time) {
 		return false, n.again.At
 	}
 	n.again, n.since = Again{}, time.Time{}
+	r.supersede(&s)
 	r.count(n.policy.Drops, n.followers)
 	r.cut(&s, ms, n.policy)
 	n.scanned = next
@@ -142,18 +143,8 @@ func (n *Lane) full() bool {
 	if spare > o.RingMessages/4 && spare > l.ring.len()/4 {
 		return false
 	}
-	if n.policy.Key == nil {
-		return true
-	}
 	c := l.compacted(n.policy.Key, false)
-	for i := max(n.scanned, l.ring.first); i < l.ring.next; i++ {
-		if m := l.ring.at(i); m.Gap == nil {
-			if _, ok, wanted := c.keyOf(m); wanted && !ok {
-				return true
-			}
-		}
-	}
-	return false
+	return c == nil || c.keyless > n.scanned
 }
 
 // overrun makes an empty run of what was held back and has fallen out of the ring: each
@@ -193,6 +184,7 @@ func (n *Lane) missed(from, to, told uint64, durable, slow bool) (*run, *Batch) 
 	s := n.log.stretch(from, to, durable, n.log.compacted(key, false))
 	r := &run{from: told, to: to, quiet: from, durable: durable, slow: slow}
 	ready := r.siftAll(stages, n.last, s.bare)
+	r.supersede(&s)
 	r.cut(&s, ready, n.policy)
 	n.seldom[n.place] = r
 	n.place = (n.place + 1) % len(n.seldom)

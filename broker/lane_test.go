@@ -251,7 +251,8 @@ func TestLaneAsksOnceForAll(t *testing.T) {
 // missing it.
 func TestLaneOutlivesRing(t *testing.T) {
 	inLane(t, 16, func(r *laneRig) {
-		n := r.log.Lane(&broker.Policy{ID: "p", Stages: []broker.Stage{newest{}, every(time.Minute)}, Key: byKey})
+		drops := broker.NewDrops()
+		n := r.log.Lane(&broker.Policy{ID: "p", Stages: []broker.Stage{newest{}, every(time.Minute)}, Key: byKey, Drops: drops})
 		defer n.Release()
 		s := r.subscribe(n, broker.Position{})
 		r.publish("rare", true)
@@ -267,6 +268,11 @@ func TestLaneOutlivesRing(t *testing.T) {
 		n.Poll(time.Now())
 		if got, skipped := take(s); fmt.Sprint(got, skipped) != "[1 2 498 499 500 501 502] 495" {
 			t.Errorf("took %v, skipped %d: the newest of each key was to come, however long ago", got, skipped)
+		}
+		for reason, n := range drops.All() {
+			if want := map[string]int64{broker.DropConflated: 495}[reason]; n != want {
+				t.Errorf("%s: %d counted, want %d: what has left the ring counts as well", reason, n, want)
+			}
 		}
 	})
 	inLane(t, 16, func(r *laneRig) {

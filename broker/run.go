@@ -1,6 +1,10 @@
 package broker
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // run is what the stages made of a stretch of a log: the batches for those who stand at its beginning.
 type run struct {
@@ -25,6 +29,7 @@ type stretch struct {
 	messages []*Message // gaps too
 	bare     []*Message // without gaps: what the stages see; the same slice if there are none
 	kept     []Position // where who has had it stands, for the first messages: those that are not in the ring
+	evicted  int        // how many have left the ring and are not kept: they were superseded, or nobody wanted them
 	base     Position   // and before the first that is; zero: as the last of kept
 }
 
@@ -49,6 +54,7 @@ func (l *Log) stretch(from, to uint64, durable bool, c *compact) stretch {
 				}
 			})
 		}
+		s.evicted = int(out-from) - len(s.kept)
 		if out == l.ring.first {
 			s.base = l.base
 		}
@@ -157,6 +163,13 @@ func (r *run) siftAll(stages []Stage, now time.Time, ms []*Message) []*Message {
 	return ready
 }
 
+// supersede notes the messages that the stages did not even see.
+func (r *run) supersede(s *stretch) {
+	if s.evicted > 0 {
+		r.dropped = append(r.dropped, dropped{DropConflated, s.evicted})
+	}
+}
+
 // count counts what was dropped, for so many subscriptions.
 func (r *run) count(d *Drops, times int) {
 	for _, x := range r.dropped {
@@ -166,10 +179,9 @@ func (r *run) count(d *Drops, times int) {
 
 // find returns the batch for who stands at told, nil if there is none.
 func (r *run) find(told uint64) *Batch {
-	for _, b := range r.batches {
-		if b.from == told {
-			return b
-		}
+	i, found := slices.BinarySearchFunc(r.batches, told, func(b *Batch, told uint64) int { return cmp.Compare(b.from, told) })
+	if !found {
+		return nil
 	}
-	return nil
+	return r.batches[i]
 }

@@ -101,14 +101,15 @@ type Drops struct{ counts map[string]*atomic.Int64 }
 
 // Reasons for drops that are no stage's.
 const (
-	DropSlow   = "slow"   // conflated because the subscription was slow
-	DropLapped = "lapped" // a slow subscription was told a gap instead
+	DropConflated = "conflate" // superseded; the name of the stage, too, since it need not see what has left the ring
+	DropSlow      = "slow"     // conflated because the subscription was slow
+	DropLapped    = "lapped"   // a slow subscription was told a gap instead
 )
 
 // NewDrops returns counters for the given reasons; others are not counted.
 func NewDrops(reasons ...string) *Drops {
 	d := &Drops{counts: map[string]*atomic.Int64{}}
-	for _, r := range append(reasons, DropSlow, DropLapped) {
+	for _, r := range append(reasons, DropConflated, DropSlow, DropLapped) {
 		d.counts[r] = new(atomic.Int64)
 	}
 	return d

@@ -52,7 +52,7 @@ func conflate(k *broker.Key) Conflate {
 }
 
 // Name implements broker.Stage.
-func (Conflate) Name() string { return "conflate" }
+func (Conflate) Name() string { return broker.DropConflated }
 
 // Take implements broker.Stage. It holds nothing back.
 func (c Conflate) Take(_ time.Time, p broker.Pending) ([]*broker.Message, broker.Again) {
