@@ -1,6 +1,9 @@
 package e2e
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // TestBrowserFirehose: the firehose of the demo page, judged by a socket beside it that gets everything. Whatever
 // its controls are set to, and by whatever transport, the grid ends at the last values; and where nothing
@@ -56,6 +59,8 @@ func TestBrowserFirehose(t *testing.T) {
 		{"transport", "ws", "WebSocket: conflate key · rate 2/s · batch 100ms"},
 		{"hose-rate", "4", "WebSocket: conflate key · rate 4/s · batch 100ms"},
 		{"hose-batch", "0", "WebSocket: conflate key · rate 4/s"},
+		{"conflate", "none", "WebSocket: rate 4/s"},
+		{"conflate", "key", "WebSocket: conflate key · rate 4/s"},
 		{"transport", "sse", "SSE: conflate key · rate 4/s"},
 		{"conflate", "none", "SSE: rate 4/s"},
 	} {
@@ -79,6 +84,8 @@ func TestBrowserFirehose(t *testing.T) {
 		{"hose-rate", "0", "WebSocket: everything, as it comes"},
 		{"transport", "sse", "SSE: everything, as it comes"},
 		{"hose-batch", "4", "SSE: batch 100ms"},
+		{"hose-filter", "data.price >= 0", "SSE: filter data.price >= 0 · batch 100ms"}, // true for all
+		{"hose-filter", "", "SSE: batch 100ms"},
 	} {
 		startStop()
 		more()
@@ -104,6 +111,43 @@ func TestBrowserFirehose(t *testing.T) {
 	}
 	b.run(`() => history.back()`, nil, nil)
 	told(`WebSocket: filter key == "AARE" · batch 100ms`)
+	if noise := b.noise(); len(noise) > 0 {
+		t.Errorf("the page complained: %q", noise)
+	}
+}
+
+// TestBrowserFirehoseAtItsLimit: a node that takes few commands refuses some of a slider's; what is tried again is
+// the newest wish, never one that it has replaced.
+func TestBrowserFirehoseAtItsLimit(t *testing.T) {
+	t.Parallel()
+	b := startBrowser(t)
+	n := startNode(t, "A", "--client-command-rate", "1", "--client-command-burst", "2")
+	b.open(n.url() + "/?view=firehose#prices")
+	b.run(watchFirehose, "prices", nil)
+	b.run(`() => {
+		window.asked = [];
+		const send = WebSocket.prototype.send;
+		WebSocket.prototype.send = function (text) {
+			asked.push(JSON.parse(text).rate);
+			send.call(this, text);
+		};
+		test.set("transport", "ws");
+	}`, nil, nil)
+	told := func(what string) { t.Helper(); b.wait(`(what) => test.told() === what`, what) }
+	told("WebSocket: conflate key · rate 5/s")
+	for _, rate := range []string{"1", "2", "3", "4", "6", "7", "8"} {
+		b.run(`(rate) => test.set("hose-rate", rate)`, rate, nil)
+		b.wait(`(rate) => asked.includes(rate)`, rate+"/s") // a slider that rests for a moment
+	}
+	told("WebSocket: conflate key · rate 8/s")
+	var asked []string
+	b.run(`() => asked`, nil, &asked)
+	if newest := asked[slices.Index(asked, "8/s"):]; slices.ContainsFunc(newest, func(rate string) bool { return rate != "8/s" }) {
+		t.Errorf("asked for %q: what was asked for before 8/s came after it", asked)
+	}
+	if len(asked) == 8 {
+		t.Errorf("asked for %q: nothing was refused, so nothing was tried again", asked)
+	}
 	if noise := b.noise(); len(noise) > 0 {
 		t.Errorf("the page complained: %q", noise)
 	}

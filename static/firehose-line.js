@@ -72,6 +72,7 @@ export class SocketLine {
     this.channel = channel;
     this.newest = resume;
     this.ref = 0;
+    this.turn = 0; // counts wishes, so that an older one is not asked for again after a newer one
     this.asked = new Map(); // what to do with the answer, by ref
     const url = endpoint("ws", channel);
     url.search = "";
@@ -97,10 +98,14 @@ export class SocketLine {
   }
 
   subscribe(wish, resume, then) {
+    const turn = ++this.turn;
+    const again = () => {
+      if (turn === this.turn) this.subscribe(wish, resume, then);
+    };
     const command = { type: "subscribe", channels: [this.channel], ...(resume && { resume }), ...wish };
     this.send(command, (answer) => {
       if (answer.type === "reply") then(answer.channels?.[0]?.deliver);
-      else if (answer.retry) setTimeout(() => this.subscribe(wish, resume, then), answer.retry);
+      else if (answer.retry) setTimeout(again, answer.retry);
       else this.on.refused([answer.code, answer.detail].filter(Boolean).join(": "), true);
     });
   }

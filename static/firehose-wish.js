@@ -19,9 +19,13 @@ export function wish({ perSecond, window, conflate, filter }) {
 
 /** longestWait returns how long, in milliseconds, a server that told deliver may hold a message back. */
 export function longestWait(deliver = {}) {
-  const [count, unit] = (deliver.rate ?? "").split("/");
-  const interval = count > 0 ? (RATE_UNITS[unit] ?? 0) / count : 0;
-  return Math.max(interval, duration((deliver.batch ?? "").split(",")[0]));
+  return Math.max(interval(deliver), duration((deliver.batch ?? "").split(",")[0]));
+}
+
+/** apart returns how many milliseconds there are at least between two deliveries of a server that told deliver. */
+export function apart(deliver = {}) {
+  const batch = deliver.batch ?? "";
+  return Math.max(interval(deliver), batch.includes(",") ? 0 : duration(batch)); // a full batch does not wait
 }
 
 /** inForce writes what a server told in words. */
@@ -42,6 +46,11 @@ export function sample(transport, channel, wished) {
 
 const RATE_UNITS = { s: 1000, m: 60_000, h: 3_600_000 };
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, "µs": 0.001, us: 0.001 };
+
+function interval({ rate = "" }) {
+  const [count, unit] = rate.split("/");
+  return count > 0 ? (RATE_UNITS[unit] ?? 0) / count : 0;
+}
 
 // Reads a duration as Go writes it: 50ms, 1.5s, 1m30s.
 function duration(text) {

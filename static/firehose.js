@@ -11,7 +11,7 @@ import { Hose } from "./firehose-hose.js";
 import { SYMBOLS } from "./firehose-market.js";
 import { Source } from "./firehose-source.js";
 import { Trace } from "./firehose-trace.js";
-import { WINDOWS, inForce, sample, wish } from "./firehose-wish.js";
+import { WINDOWS, apart, inForce, sample, wish } from "./firehose-wish.js";
 
 const $ = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -181,6 +181,7 @@ export class Firehose {
   }
 
   told(deliver, transport) {
+    this.gather.expect(apart(deliver));
     $("hose-told").textContent = `${transport === "ws" ? "WebSocket" : "SSE"}: ${inForce(deliver)}`;
     $("firehose").classList.toggle("sse", transport === "sse");
     $("firehose").classList.toggle("ws", transport === "ws");
@@ -204,7 +205,7 @@ export class Firehose {
       this.grid.set(key, price);
       if (key === this.picked) this.trace.got(ms, price);
     }
-    if (skipped > 0 || list.length > 1) this.book();
+    if (this.gather.begins(list.length, skipped)) this.book();
     if (this.gather.add(ms, list)) this.outwait(this.gather);
     this.schedule();
   }

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Gather, LONGEST, QUIET } from "./firehose-gather.js";
 import { Market, Pace, SYMBOLS, quote, readQuote } from "./firehose-market.js";
 import { Splice } from "./firehose-splice.js";
-import { inForce, longestWait, sample, wish } from "./firehose-wish.js";
+import { apart, inForce, longestWait, sample, wish } from "./firehose-wish.js";
 
 test("a wish leaves out what is off", () => {
   const off = { perSecond: 0, window: 0, conflate: "none", filter: " " };
@@ -34,6 +34,20 @@ test("longestWait is what rate and batch may hold back", () => {
     ["what is not understood counts as nothing", { rate: "often", batch: "soon" }, 0],
   ]) {
     assert.equal(longestWait(deliver), want, why);
+  }
+});
+
+test("apart is what keeps two deliveries from each other", () => {
+  for (const [why, deliver, want] of [
+    ["nothing told", undefined, 0],
+    ["only conflated", { conflate: "key" }, 0],
+    ["rate", { rate: "5/s" }, 200],
+    ["a window without an end but time", { batch: "500ms" }, 500],
+    ["a full batch goes at once", { batch: "500ms,50" }, 0],
+    ["but not before the rate lets it", { rate: "20/s", batch: "500ms,50" }, 50],
+    ["the longer of both", { rate: "5/s", batch: "500ms" }, 500],
+  ]) {
+    assert.equal(apart(deliver), want, why);
   }
 });
 
@@ -100,6 +114,28 @@ test("what comes without a pause is one delivery", () => {
   assert.deepEqual(g.take(), ["a", "b", "c", "d"]);
   assert.equal(g.add(200, ["e"]), true);
   assert.deepEqual(g.take(), ["e"]);
+});
+
+test("a large delivery comes in several frames", () => {
+  for (const [why, apart, count, skipped, want] of [
+    ["nothing keeps deliveries apart: each frame is one", 0, 50, 0, true],
+    ["too close to be told apart by time", 20, 50, 0, true],
+    ["one message may be the next of what was written at once", 0, 1, 0, false],
+    ["a part of a large one", 200, 256, 0, false],
+    ["what was skipped is told where a delivery begins", 200, 50, 3, true],
+    ["even by a single message", 0, 1, 3, true],
+  ]) {
+    const g = new Gather();
+    g.expect(apart);
+    assert.equal(g.begins(count, skipped), want, why);
+  }
+  const g = new Gather();
+  g.expect(200);
+  g.add(100, ["a"]);
+  g.add(140, ["b"]); // the page was busy
+  assert.equal(g.wait(141), 49, "a page that is busy ends nothing");
+  g.add(185, ["c"]);
+  assert.equal(g.wait(186), 14, "but the next one must not be taken for a part of it");
 });
 
 test("the market has fifty keys and moves them a little", () => {
