@@ -27,7 +27,7 @@ var arrows = map[string]struct {
 	"sluice/broker/redis":       {[]string{"sluice/broker", "sluice/otel"}, "a backend knows the contract and no other backend"},
 	"sluice/broker/redistest":   {nil, "runs redis-server for tests"},
 	"sluice/middleware":         {[]string{"sluice/broker"}, "delivery stages speak of messages; request middleware of nothing here"},
-	"sluice/otel":               {nil, "the tracer knows nobody, so that everybody may know it"},
+	"sluice/otel":               {nil, "what a node tells about itself knows nobody, so that everybody may know it"},
 	"sluice/static":             {nil, "embedded files"},
 	"sluice/transport":          {[]string{"sluice/broker", "sluice/middleware", "sluice/otel", "sluice/static", "sluice/transport/wsframe"}, "sockets in front of the broker; it mounts the request middleware and the page"},
 	"sluice/transport/wsframe":  {nil, "RFC 6455 frames know nothing of Sluice"},
@@ -45,6 +45,7 @@ var strangers = []struct {
 	{"github.com/gorilla/websocket", []string{"sluice", "sluice/transport"}, "WebSocket is the transport's"},
 	{"github.com/redis/go-redis", []string{"sluice", "sluice/broker/redis", "sluice/broker/redistest"}, "Redis is behind one contract; main only silences the library's own log"},
 	{"go.opentelemetry.io/otel", []string{"sluice/otel"}, "every span and instrument is made in one place"},
+	{"github.com/prometheus", []string{"sluice/otel"}, "every span and instrument is made in one place"},
 }
 
 // listed is what go list says of a package; tests do not count.

@@ -1,0 +1,184 @@
+package otel
+
+import "slices"
+
+// Instrument is one metric of the page below.
+type Instrument uint8
+
+// All metrics of a node. docs/observability.md says how to read them, and a test holds it against this page.
+const (
+	PublishToWrite Instrument = iota
+	QueueTime
+	WriteTime
+	DeliveriesPerWrite
+	Deliveries
+	Writes
+	WrittenBytes
+	ClampedTimes
+
+	Sessions
+	SessionsLimit
+	Subscriptions
+	Connects
+	Closes
+	WebSocketCloses
+	RateLimited
+
+	Publishes
+	PublishTime
+
+	Channels
+	LogMessages
+	LogBytes
+	Received
+	Drops
+	Gaps
+	Repairs
+	HistoryReads
+	Resumes
+
+	RedisConnections
+	RedisConnected
+	RedisReconnects
+	RedisReceived
+	RedisDropped
+	RedisRetries
+	RedisLoads
+
+	Ready
+	ProbeTime
+	BuildInfo
+
+	instruments // how many there are
+)
+
+// kind is what a metric is to Prometheus.
+type kind string
+
+const (
+	counter   kind = "counter"
+	gauge     kind = "gauge"
+	histogram kind = "histogram"
+)
+
+// row is what the page says of an instrument. The unit is in the name: _seconds, _bytes, or a number of things.
+type row struct {
+	name   string
+	kind   kind
+	labels []string
+	layout *Layout // of a histogram
+	help   string
+}
+
+// durations are nanoseconds, told in seconds; sizes are numbers of messages.
+var (
+	durations = NewLayout(1e9,
+		5e3, 10e3, 25e3, 50e3, 100e3, 250e3, 500e3,
+		1e6, 2_500e3, 5e6, 10e6, 25e6, 50e6, 100e6, 250e6, 500e6,
+		1e9, 2_500e6, 5e9, 10e9, 30e9, 60e9)
+	sizes = NewLayout(1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+)
+
+var page = [instruments]row{
+	PublishToWrite: {"sluice_publish_to_write_seconds", histogram, []string{"transport"}, durations,
+		"From a message's publish time to the end of the write that carried it, for messages published while their subscriber was there."},
+	QueueTime: {"sluice_queue_seconds", histogram, []string{"transport"}, durations,
+		"From a message's arrival at this node to the end of the write that carried it; what a policy holds back waits here."},
+	WriteTime: {"sluice_write_seconds", histogram, []string{"transport"}, durations,
+		"What one write took a writer: putting it together and the system call. Over TLS and HTTP/2: until the connection took it."},
+	DeliveriesPerWrite: {"sluice_deliveries_per_write", histogram, []string{"transport"}, sizes,
+		"Messages in a write that had any."},
+	Deliveries: {"sluice_deliveries_total", counter, []string{"transport", "source"}, nil,
+		"Messages written to clients. Source live: published while the subscriber was there; history: before it came, or read again for it."},
+	Writes: {"sluice_writes_total", counter, []string{"transport"}, nil,
+		"Writes to clients' connections, those without messages too."},
+	WrittenBytes: {"sluice_written_bytes_total", counter, []string{"transport"}, nil,
+		"Bytes written to clients' connections, before TLS and HTTP/2, without WebSocket handshakes."},
+	ClampedTimes: {"sluice_clock_clamped_total", counter, []string{"transport"}, nil,
+		"Messages whose publish time was in this node's future; they count as 0 seconds old."},
+
+	Sessions: {"sluice_sessions", gauge, []string{"transport", "format"}, nil,
+		"Client connections that are open."},
+	SessionsLimit: {"sluice_sessions_limit", gauge, nil, nil,
+		"Connections that this node takes at once (max-sessions)."},
+	Subscriptions: {"sluice_subscriptions", gauge, []string{"transport"}, nil,
+		"Channels that connections listen to, each counted once per connection."},
+	Connects: {"sluice_connects_total", counter, []string{"transport", "result"}, nil,
+		"Requests for a stream or a WebSocket, by result: ok, or the code of the refusal."},
+	Closes: {"sluice_closes_total", counter, []string{"transport", "reason"}, nil,
+		"Connections that ended, by who or what ended them: peer, server, slow, silent."},
+	WebSocketCloses: {"sluice_websocket_closes_total", counter, []string{"code"}, nil,
+		"WebSocket connections that ended, by close code; 1006 without a close frame, other for codes that have no name."},
+	RateLimited: {"sluice_rate_limited_total", counter, []string{"kind"}, nil,
+		"What was refused for coming too often: connect, publish and command (per client), session_command (per connection), session_queue (waiting commands)."},
+
+	Publishes: {"sluice_publishes_total", counter, []string{"transport", "result"}, nil,
+		"Messages that clients asked this node to publish, by result: ok, or the code of the refusal. A request that is refused as a whole counts once."},
+	PublishTime: {"sluice_publish_seconds", histogram, []string{"transport"}, durations,
+		"From handing a message to the backend until its acknowledgement, for those that were acknowledged."},
+
+	Channels: {"sluice_channels", gauge, nil, nil,
+		"Channels that this node holds a log of."},
+	LogMessages: {"sluice_log_messages", gauge, nil, nil,
+		"Messages in these logs."},
+	LogBytes: {"sluice_log_bytes", gauge, nil, nil,
+		"What these messages count against ring-bytes: payload, an encoding, and a flat rate."},
+	Received: {"sluice_received_messages_total", counter, []string{"kind"}, nil,
+		"Messages that arrived in logs, durable and live; those that a repair read too."},
+	Drops: {"sluice_dropped_messages_total", counter, []string{"pattern", "reason"}, nil,
+		"Messages not delivered on purpose, once for each subscription, by the pattern of the channel rule and reason."},
+	Gaps: {"sluice_gaps_total", counter, []string{"reason"}, nil,
+		"Gaps told to one subscription, or to all of a channel at once, by reason."},
+	Repairs: {"sluice_repairs_total", counter, nil, nil,
+		"Logs that had to be read again because a message was missing."},
+	HistoryReads: {"sluice_history_reads_total", counter, nil, nil,
+		"Ranges of history read from the backend."},
+	Resumes: {"sluice_resumes_total", counter, []string{"result"}, nil,
+		"Subscriptions that came with a position and were served from memory, from the history, or told a gap."},
+
+	RedisConnections: {"sluice_redis_connections", gauge, nil, nil,
+		"Redis Pub/Sub connections that are up."},
+	RedisConnected: {"sluice_redis_connected", gauge, nil, nil,
+		"1 while all Redis Pub/Sub connections are up, else 0."},
+	RedisReconnects: {"sluice_redis_reconnects_total", counter, nil, nil,
+		"Attempts to make a Redis Pub/Sub connection again."},
+	RedisReceived: {"sluice_redis_received_messages_total", counter, []string{"kind"}, nil,
+		"Messages received from Redis: announced by a function, or plain PUBLISH."},
+	RedisDropped: {"sluice_redis_dropped_messages_total", counter, []string{"reason"}, nil,
+		"Messages from Redis that were not taken: too_large or malformed."},
+	RedisRetries: {"sluice_redis_publish_retries_total", counter, nil, nil,
+		"Publishes to Redis that were tried again."},
+	RedisLoads: {"sluice_redis_function_loads_total", counter, nil, nil,
+		"Times that the functions were missing in Redis and were loaded."},
+
+	Ready: {"sluice_ready", gauge, nil, nil,
+		"1 if a message published to the backend came back to this node within a second and it is not stopping, else 0."},
+	ProbeTime: {"sluice_probe_seconds", gauge, nil, nil,
+		"How long that message took."},
+	BuildInfo: {"sluice_build_info", gauge, []string{"version", "revision", "goversion"}, nil,
+		"Always 1; the labels say what is running."},
+}
+
+// Name returns the metric's name.
+func (i Instrument) Name() string { return page[i].name }
+
+// Labels returns the names of its labels.
+func (i Instrument) Labels() []string { return slices.Clone(page[i].labels) }
+
+// Help returns what it means, in a sentence or two.
+func (i Instrument) Help() string { return page[i].help }
+
+// Kind returns counter, gauge or histogram.
+func (i Instrument) Kind() string { return string(page[i].kind) }
+
+// Histogram returns a new histogram of an instrument that is one; several may be told as one.
+func (i Instrument) Histogram() *Histogram { return &Histogram{layout: page[i].layout} }
+
+// Instruments returns the whole page.
+func Instruments() []Instrument {
+	all := make([]Instrument, instruments)
+	for i := range all {
+		all[i] = Instrument(i)
+	}
+	return all
+}
