@@ -9,6 +9,7 @@ type Batch struct {
 	Last     Position // where a subscription stands that has it; zero: where it stood
 	Skipped  int      // messages that were dropped on purpose since the batch before
 	Array    bool     // the policy asks for an array where the wire format has them
+	Live     bool     // it was published while its subscribers were there: not what they had missed, nor from the history
 
 	from, to uint64 // log indices
 	durable  bool   // live messages are left out
@@ -24,7 +25,7 @@ const (
 
 // skipping returns b as it is for a subscription from which n more were dropped before.
 func (b *Batch) skipping(n int) *Batch {
-	return &Batch{Messages: b.Messages, Last: b.Last, Array: b.Array, Skipped: b.Skipped + n, from: b.from, to: b.to, durable: b.durable}
+	return &Batch{Messages: b.Messages, Last: b.Last, Array: b.Array, Live: b.Live, Skipped: b.Skipped + n, from: b.from, to: b.to, durable: b.durable}
 }
 
 // Wire returns the encoding of b in the given format, made by encode at the first call and shared

@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +27,7 @@ type Options struct {
 	Linger       time.Duration // how long a channel stays joined after its last listener left; default 5 s
 	MaxMessage   int           // bytes of a payload that Publish takes; default 1 MiB
 	Logger       *slog.Logger  // nil discards
+	Arrivals     bool          // note when each message arrives, for Message.Waited
 
 	// History limits the channel's history at each publish; nil means the defaults of PublishOptions.
 	History func(channel string) (messages int, age time.Duration)
@@ -49,14 +49,6 @@ func (o *Options) defaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-}
-
-// Stats counts what a broker did since it was made.
-type Stats struct {
-	Reads   atomic.Int64 // ranges read from the backend, but for Verify
-	Repairs atomic.Int64 // logs that had to be read again
-	Gaps    atomic.Int64 // gaps told to all subscriptions of a channel or to one of them
-	Resumes atomic.Int64 // subscriptions that came with a position
 }
 
 // Broker hands out logs and keeps them in step with a backend. All methods may be called

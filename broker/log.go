@@ -86,6 +86,9 @@ func (l *Log) notify() {
 
 // deliver takes what the backend announced.
 func (l *Log) deliver(m *Message) {
+	if l.broker.options.Arrivals {
+		m.arrive()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != live {
@@ -114,6 +117,7 @@ func (l *Log) accept(m *Message) bool {
 	switch {
 	case !m.Durable():
 		l.sawLive = true
+		l.broker.stats.Live.Add(1)
 		l.push(m)
 		return true
 	case m.Previous == l.last && l.last.Before(m.Position):
@@ -138,6 +142,10 @@ func (l *Log) known(p Position) bool {
 
 func (l *Log) follow(m *Message) {
 	l.sawStored = true
+	if l.broker.options.Arrivals {
+		m.arrive()
+	}
+	l.broker.stats.Durable.Add(1)
 	l.push(m)
 	l.last = m.Position
 }
@@ -170,7 +178,7 @@ func (l *Log) push(m *Message) {
 
 // tell puts a gap in the line, for all subscriptions alike.
 func (l *Log) tell(g Gap) {
-	l.broker.stats.Gaps.Add(1)
+	l.broker.stats.gap(g.Reason)
 	l.broker.log.Debug("gap in a channel", "channel", l.channel, "reason", g.Reason, "from", g.From.String(), "to", g.To.String())
 	l.push(&Message{Channel: l.channel, Gap: &g})
 }
@@ -204,6 +212,7 @@ func (l *Log) batch(from, end uint64, durable bool) *Batch {
 		size += len(m.Data)
 	}
 	b := newBatch(ms)
+	b.Live = !durable
 	b.from, b.to, b.durable, b.full = from, i, durable, i < end
 	l.memo[l.memoNext] = b
 	l.memoNext = (l.memoNext + 1) % len(l.memo)

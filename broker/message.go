@@ -22,8 +22,9 @@ type Message struct {
 	Data     []byte
 	Gap      *Gap // not nil: no message at all but the notice of a gap
 
-	text  atomic.Int32 // 0 unknown, 1 valid UTF-8, 2 not
-	wires [MaxFormats]atomic.Pointer[[]byte]
+	text    atomic.Int32  // 0 unknown, 1 valid UTF-8, 2 not
+	arrived atomic.Uint32 // microseconds of Now, which go round in 71 minutes; 0: not noted
+	wires   [MaxFormats]atomic.Pointer[[]byte]
 }
 
 // MaxFormats is how many wire formats a message or a batch can remember its encoding in.
@@ -31,6 +32,31 @@ const MaxFormats = 4
 
 // Durable reports whether m has a place in its channel's history.
 func (m *Message) Durable() bool { return !m.Position.IsZero() }
+
+// epoch is where Now begins.
+var epoch = time.Now()
+
+// Now returns nanoseconds by a clock that nobody sets, from the start of the process on.
+func Now() int64 { return int64(time.Since(epoch)) }
+
+// Waited returns how long before now, a time of Now, a log of this process was first handed m: nanoseconds, of which it
+// tells whole microseconds, and at most 71 minutes. It returns false if that was not noted: see Options.Arrivals.
+func (m *Message) Waited(now int64) (nanoseconds int64, ok bool) {
+	at := m.arrived.Load()
+	return int64(uint32(now/1000)-at) * 1000, at != 0
+}
+
+// arrive notes that m has come, once.
+func (m *Message) arrive() {
+	if m.arrived.Load() != 0 {
+		return
+	}
+	at := uint32(Now() / 1000)
+	if at == 0 {
+		at-- // a microsecond earlier
+	}
+	m.arrived.CompareAndSwap(0, at)
+}
 
 // Text reports whether Data is valid UTF-8. The answer is computed once and shared.
 func (m *Message) Text() bool {

@@ -130,7 +130,7 @@ func (r *run) cut(s *stretch, ready []*Message, p *Policy) {
 			b = nil
 		}
 		if b == nil {
-			b = &Batch{from: begin, durable: r.durable, Array: p.Array}
+			b = &Batch{from: begin, durable: r.durable, Array: p.Array, Live: !r.durable && r.to != 0}
 			size = 0
 			r.batches = append(r.batches, b)
 		}

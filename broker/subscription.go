@@ -13,6 +13,7 @@ type Subscription struct {
 	phase    phase
 	stale    uint8 // empty pages in a row
 	tooSlow  bool  // its policy wants it ended
+	resuming resumeResult
 	caughtUp bool  // under its lane it once had everything: from then on who is behind is slow
 	gap      *Gap  // to hand out before anything else
 	page     *page // being read, or to hand out next
@@ -37,6 +38,7 @@ func (l *Log) Subscribe(s *Subscription, since Position) {
 	*s = Subscription{log: l, since: since, position: since}
 	if !since.IsZero() {
 		l.broker.stats.Resumes.Add(1)
+		s.resuming = resumeMemory
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,11 +87,15 @@ func (s *Subscription) start() {
 		return
 	case l.last.Before(s.since), l.last.SameID(s.since) && l.last != s.since:
 		s.position, s.next, s.phase = s.since, l.ring.next, ahead
+		s.resumed(resumeMemory)
 		return
 	}
 	s.position = s.since
 	if s.locate() {
 		return
+	}
+	if s.resuming == resumeMemory {
+		s.resuming = resumeHistory // whatever comes now, memory alone did not do
 	}
 	if !l.exhausted && l.room() > 0 {
 		l.backfill() // all who are behind wait for this one read
@@ -124,11 +130,13 @@ func (s *Subscription) locate() bool {
 func (s *Subscription) flow(next uint64) {
 	s.next, s.told, s.phase = next, next-uint64(s.carry), flowing
 	s.carry = 0
+	s.resumed(resumeMemory)
 }
 
 func (s *Subscription) lose(g Gap) {
-	s.log.broker.stats.Gaps.Add(1)
+	s.log.broker.stats.gap(g.Reason)
 	s.gap = &g
+	s.resumed(resumeGap)
 }
 
 // Take returns the next run of messages that s is owed and moves the cursor behind it, or nil if
@@ -187,6 +195,7 @@ func (s *Subscription) take() *Batch {
 // which become pages of their own, or none.
 func (s *Subscription) takePage() *Batch {
 	b := s.page.upTo(s.log.base)
+	s.resumed(resumeHistory)
 	if s.lane == nil || s.page.sifted {
 		s.page, s.stale = s.page.rest, 0
 		return b
@@ -253,7 +262,9 @@ func (s *Subscription) takeAhead() *Batch {
 	if s.lane != nil {
 		ms = new(run).siftAll(s.lane.policy.Stages, s.lane.last, ms)
 	}
-	return newBatch(ms)
+	b := newBatch(ms)
+	b.Live = true
+	return b
 }
 
 // lapped is for a reader so slow that the ring has moved past it: what is durable is read again
