@@ -39,6 +39,7 @@ func TestTableCoversConfig(t *testing.T) {
 		"Transport.Access":   "made by the program",
 		"Transport.Policies": "made by the program of the policies in the file",
 		"Transport.Status":   "made by the program, which knows of the file",
+		"Transport.Metrics":  "made by the program: on if there is an address",
 		"Channels":           "only in the file",
 	}
 	for _, name := range fields {

@@ -22,3 +22,5 @@ const (
 	closedSilent // it gave no sign of life
 	closeReasons
 )
+
+var closeNames = [closeReasons]string{"peer", "server", "slow", "silent"}

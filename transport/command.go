@@ -47,10 +47,11 @@ const maxQueued = 1 << 20
 // command has one command done. It must not block: the socket's reader calls it.
 func (h wsHandler) command(data []byte) {
 	c, p := decodeCommand(data)
-	if tooFast := h.server.limits.take(h.server.limits.commands, h.ws.client); tooFast != nil {
+	if tooFast := h.server.limits.take(limitCommand, h.ws.client); tooFast != nil {
 		p = tooFast // those that can't be read count, too
 	}
 	if p == nil && !h.ws.queue.add(c, len(data)) {
+		h.server.limits.refused[limitSessionQueue].Add(1)
 		p = problem(RateLimited, "too many commands wait for their answers")
 	}
 	if p != nil {
@@ -317,15 +318,18 @@ func (h wsHandler) unsubscribe(c command) {
 
 // publish is done while the session's later commands wait, so that its messages keep their order.
 func (h wsHandler) publish(c command) {
-	if p := h.server.limits.take(h.server.limits.publishes, h.ws.client); p != nil {
+	counted := h.server.counts.publishes[overWS]
+	if p := h.server.limits.take(limitPublish, h.ws.client); p != nil {
+		counted.add(p.Code)
 		h.reply(c.Ref, p)
 		return
 	}
 	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.config.PublishWait)
 	defer cancel()
 	c.message.Channel = c.Channel
-	r, p := h.server.publish(ctx, h.grant, &c.message)
+	r, p := h.server.publish(ctx, h.grant, &c.message, overWS)
 	if p != nil {
+		counted.add(p.Code)
 		h.reply(c.Ref, p)
 		return
 	}

@@ -15,6 +15,7 @@ type Config struct {
 
 	TrustedProxies []string // whose X-Forwarded-For is believed: addresses and CIDR blocks; empty: nobody's
 	AccessLog      bool     // log a line for each request
+	Metrics        bool     // measure writes and publishes, for Server.Measure; the broker's Options.Arrivals belongs to it
 
 	// Policies say how the messages of a channel are delivered; after they have been changed, call
 	// Server.Reload. nil: as each subscriber wishes.

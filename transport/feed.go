@@ -55,6 +55,7 @@ func (w *writer) join(s *session, channel string, since broker.Position, t term)
 	fan := w.fanOf(channel)
 	f := &feed{session: s, wish: t.wish}
 	s.feeds = append(s.feeds, f)
+	w.server.counts.subscriptions[s.over].Add(1)
 	fan.log.Subscribe(&f.Subscription, since)
 	fan.groupOf(&t.effective).add(f)
 	s.mark(f)
@@ -76,6 +77,7 @@ func (w *writer) leave(f *feed) {
 
 func (w *writer) unfan(f *feed) {
 	fan := f.group.fan
+	w.server.counts.subscriptions[f.session.over].Add(-1)
 	f.group.remove(f)
 	if len(fan.plain.feeds) == 0 && fan.paced == nil {
 		fan.log.Unlisten(fan)

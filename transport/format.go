@@ -12,6 +12,8 @@ import (
 // format is a wire format: how messages and what the server has to say look to one kind of client.
 // All methods are called by the session's writer. Those with a dst append to it.
 type format interface {
+	slot() int // where messages and batches remember it
+
 	// shared returns the encoding of the batch if it is the same for all sessions of this format
 	// that listen to the channel, else nil: then single makes this session's own.
 	shared(s *session, f *feed, b *broker.Batch) []byte

@@ -16,6 +16,8 @@ var pingFrame = wsframe.AppendFrame(nil, wsframe.OpPing, nil)
 // wsPlain is WebSocket without a subprotocol: each frame is a payload, as publishers gave it.
 type wsPlain struct{}
 
+func (wsPlain) slot() int { return slotWS }
+
 func (wsPlain) shared(s *session, _ *feed, b *broker.Batch) []byte {
 	if s.gaps {
 		return nil
@@ -78,6 +80,8 @@ func (wsPlain) close(dst []byte, code uint16, reason string) []byte {
 type wsJSON struct{ wsPlain }
 
 const subprotocolJSON = "sluice.v1.json"
+
+func (wsJSON) slot() int { return slotWSJSON }
 
 func (wsJSON) shared(_ *session, _ *feed, b *broker.Batch) []byte {
 	return b.Wire(slotWSJSON, func(ms []*broker.Message) []byte {

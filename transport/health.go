@@ -27,15 +27,21 @@ type ready struct {
 	Notes    []string `json:"notes,omitempty"` // Config.Status
 }
 
-// serveReady answers GET /readyz: 200 if a message published to the backend comes back within a
-// second, 503 and why if not. A node that can't deliver says so; what else is wrong with it changes nothing but the notes.
-func (s *Server) serveReady(c echo.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), probeTime)
+// probe publishes something to this node through the backend, and returns how long that took and what went wrong.
+func (s *Server) probe(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	begin := time.Now()
 	err := s.broker.Probe(ctx)
+	return time.Since(begin), err
+}
+
+// serveReady answers GET /readyz: 200 if a message published to the backend comes back within a
+// second, 503 and why if not. A node that can't deliver says so; what else is wrong with it changes nothing but the notes.
+func (s *Server) serveReady(c echo.Context) error {
+	took, err := s.probe(c.Request().Context())
 	r := ready{Ready: true, Sessions: s.sessions.Load(), Channels: s.broker.Channels()}
-	r.ProbeMS = float64(time.Since(begin).Microseconds()) / 1000
+	r.ProbeMS = float64(took.Microseconds()) / 1000
 	if s.config.Status != nil {
 		r.Notes = s.config.Status()
 	}

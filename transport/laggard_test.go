@@ -324,12 +324,20 @@ func (n *node) feeds() (sum int) {
 	return sum
 }
 
+// ends is how many sessions have ended for a reason.
+func (n *node) ends(why closeReason) (sum int64) {
+	for i := range n.counts.closes {
+		sum += n.counts.closes[i][why].Load()
+	}
+	return sum
+}
+
 // wantEnds waits until so many sessions have ended for a reason.
 func (n *node) wantEnds(why closeReason, want int64) {
 	n.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); n.ends[why].Load() != want; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); n.ends(why) != want; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			n.t.Fatalf("%d sessions have ended for reason %d, want %d", n.ends[why].Load(), why, want)
+			n.t.Fatalf("%d sessions have ended for reason %d, want %d", n.ends(why), why, want)
 		}
 	}
 }

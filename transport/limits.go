@@ -19,6 +19,8 @@ type limits struct {
 	publishes *middleware.Limiter
 	commands  *middleware.Limiter
 
+	refused [limitKinds]atomic.Int64
+
 	log     *slog.Logger
 	proxies bool // some are trusted
 	warned  atomic.Bool
@@ -58,32 +60,47 @@ func subject(g Grant) string {
 // settle takes the n tokens that a request costs, once it is known who sent it. The middleware has taken
 // one from its address, which goes back: with a subject the address has nothing to do with it, and
 // without one a refusal must cost nothing, or it would be no use to wait as long as it says.
-func (l *limits) settle(from *middleware.Limiter, r *http.Request, g Grant, n int) *Problem {
+func (l *limits) settle(kind limitKind, r *http.Request, g Grant, n int) *Problem {
+	from := l.of(kind)
 	n = max(n, 1)
 	if from == nil || n == 1 && subject(g) == "" {
 		return nil
 	}
 	from.Return(l.clients.AddrKey(l.clients.Addr(r)), 1)
 	if wait := from.Take(l.key(r, g), n, time.Now()); wait > 0 {
-		return l.refuse(r, wait)
+		return l.refuse(kind, r, wait)
 	}
 	return nil
 }
 
 // take takes one token of a client that has a session.
-func (l *limits) take(from *middleware.Limiter, k middleware.Key) *Problem {
+func (l *limits) take(kind limitKind, k middleware.Key) *Problem {
+	from := l.of(kind)
 	if from == nil {
 		return nil
 	}
 	if wait := from.Take(k, 1, time.Now()); wait > 0 {
+		l.refused[kind].Add(1)
 		return limited(wait)
 	}
 	return nil
 }
 
+// of returns the limiter of a kind that is limited per client; it may be nil.
+func (l *limits) of(kind limitKind) *middleware.Limiter {
+	switch kind {
+	case limitConnect:
+		return l.connects
+	case limitPublish:
+		return l.publishes
+	}
+	return l.commands
+}
+
 // refuse answers a request that comes too soon. Once it says what may be behind it: that all clients of a
 // proxy count as one.
-func (l *limits) refuse(r *http.Request, wait time.Duration) *Problem {
+func (l *limits) refuse(kind limitKind, r *http.Request, wait time.Duration) *Problem {
+	l.refused[kind].Add(1)
 	if !l.proxies && len(r.Header["X-Forwarded-For"]) > 0 && !l.warned.Swap(true) {
 		l.log.Warn("a client was over its rate and may be a proxy, whose clients count as one: see the setting trusted-proxies",
 			"address", l.clients.Addr(r))

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sluice/broker"
 )
 
 // link is the socket under a session. Its writer calls write and close; what a link has to say it
@@ -44,7 +46,7 @@ func (l *streamLink) write(b []byte) (int, bool, error) {
 			err = l.flush()
 		}
 		l.writing.Store(false)
-		l.session.wrote(err)
+		l.session.wrote(err, broker.Now())
 	}()
 	return len(b), true, nil
 }

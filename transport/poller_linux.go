@@ -135,7 +135,7 @@ func (l *fdLink) interest() uint32 {
 // descriptor, so nothing is believed but what read(2) says.
 func (l *fdLink) ready(events uint32, buf []byte) {
 	if events&unix.EPOLLOUT != 0 && l.unwait() {
-		l.session.wrote(nil)
+		l.session.wrote(nil, 0)
 	}
 	if events&^unix.EPOLLOUT == 0 {
 		return

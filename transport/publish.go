@@ -68,8 +68,9 @@ func (m *message) payload() ([]byte, error) {
 // traceparent is version 00 of https://www.w3.org/TR/trace-context-1/#traceparent-header.
 var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
 
-// publish is where all messages of all clients come through.
-func (s *Server) publish(ctx context.Context, g Grant, m *message) (broker.Receipt, *Problem) {
+// publish is where all messages of all clients come through. It counts those that are acknowledged; who answers a client counts the
+// others.
+func (s *Server) publish(ctx context.Context, g Grant, m *message, over carrier) (broker.Receipt, *Problem) {
 	if err := broker.CheckChannel(m.Channel); err != nil {
 		return broker.Receipt{}, problemOf(err)
 	}
@@ -84,6 +85,10 @@ func (s *Server) publish(ctx context.Context, g Grant, m *message) (broker.Recei
 	if traceparent.MatchString(m.Traceparent) { // W3C: what can't be parsed is ignored
 		bm.Trace = m.Traceparent
 	}
+	var begin int64
+	if s.config.Metrics {
+		begin = broker.Now()
+	}
 	r, err := s.broker.Publish(ctx, bm, broker.PublishOptions{ID: m.ID, Live: m.Live})
 	if err != nil {
 		p := problemOf(err)
@@ -92,6 +97,10 @@ func (s *Server) publish(ctx context.Context, g Grant, m *message) (broker.Recei
 		}
 		return r, p
 	}
+	if s.config.Metrics {
+		s.publishTime[over].Observe(broker.Now() - begin)
+	}
+	s.counts.publishes[over].add(resultOK)
 	return r, nil
 }
 
@@ -102,7 +111,7 @@ func (s *Server) servePublishRaw(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if p := s.limits.settle(s.limits.publishes, r, grant, 1); p != nil {
+	if p := s.limits.settle(limitPublish, r, grant, 1); p != nil {
 		return p
 	}
 	channel, err := url.PathUnescape(c.Param("*")) // echo leaves it as it came where it matched the raw path
@@ -129,7 +138,7 @@ func (s *Server) servePublishRaw(c echo.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.config.PublishWait)
 	defer cancel()
-	receipt, p := s.publish(ctx, grant, m)
+	receipt, p := s.publish(ctx, grant, m, overHTTP)
 	if p != nil {
 		return p
 	}
@@ -196,14 +205,14 @@ func (s *Server) servePublish(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), s.config.PublishWait)
 	defer cancel()
 	if body = bytes.TrimLeft(body, " \t\r\n"); len(body) == 0 || body[0] != '[' {
-		if p := s.limits.settle(s.limits.publishes, c.Request(), grant, 1); p != nil {
+		if p := s.limits.settle(limitPublish, c.Request(), grant, 1); p != nil {
 			return p
 		}
 		m, err := decodeMessage(body, c.Request())
 		if err != nil {
 			return err
 		}
-		r, p := s.publish(ctx, grant, m)
+		r, p := s.publish(ctx, grant, m, overHTTP)
 		if p != nil {
 			return p
 		}
@@ -217,7 +226,7 @@ func (s *Server) servePublish(c echo.Context) error {
 		return problem(TooLarge, strconv.Itoa(len(all))+" messages, at most "+strconv.Itoa(s.config.MaxBatch))
 	}
 	// All or nothing: of an array that was published in part the publisher would have to find the rest.
-	if p := s.limits.settle(s.limits.publishes, c.Request(), grant, len(all)); p != nil {
+	if p := s.limits.settle(limitPublish, c.Request(), grant, len(all)); p != nil {
 		return p
 	}
 	results, ok := s.publishAll(ctx, grant, all, c.Request())
@@ -245,7 +254,7 @@ func (s *Server) publishAll(ctx context.Context, g Grant, all []json.RawMessage,
 		}
 		lanes[m.Channel] = append(lanes[m.Channel], func() {
 			results[i].Channel = m.Channel
-			receipt, p := s.publish(ctx, g, m)
+			receipt, p := s.publish(ctx, g, m, overHTTP)
 			if p != nil {
 				results[i].fail(p)
 				return
@@ -260,7 +269,10 @@ func (s *Server) publishAll(ctx context.Context, g Grant, all []json.RawMessage,
 	})
 	ok := true
 	for i := range results {
-		ok = ok && results[i].Error == nil
+		if e := results[i].Error; e != nil {
+			ok = false
+			s.counts.publishes[overHTTP].add(e.Code)
+		}
 	}
 	return results, ok
 }

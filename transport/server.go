@@ -33,6 +33,7 @@ import (
 
 	"sluice/broker"
 	"sluice/middleware"
+	"sluice/otel"
 	"sluice/static"
 )
 
@@ -55,7 +56,9 @@ type Server struct {
 	policies *middleware.Policies
 	next     atomic.Uint32
 	reloads  atomic.Uint32 // calls of Reload
-	ends     [closeReasons]atomic.Int64
+	counts   counts
+
+	publishTime [carriers]*otel.Histogram // nil without Config.Metrics
 }
 
 // New returns a server for b. It starts nothing but opens the poller; call Serve, once.
@@ -72,6 +75,10 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 	s := &Server{broker: b, config: c, policies: c.Policies, log: log, started: time.Now()}
 	if s.policies == nil {
 		s.policies = new(middleware.Policies)
+	}
+	s.counts.init()
+	if c.Metrics {
+		s.publishTime[overHTTP], s.publishTime[overWS] = otel.PublishTime.Histogram(), otel.PublishTime.Histogram()
 	}
 	var err error
 	if s.limits, err = newLimits(&c, log); err != nil {
@@ -112,16 +119,20 @@ func (s *Server) routes() http.Handler {
 	cors := origins.Middleware(func(c echo.Context) error {
 		return problem(OriginForbidden, "add the page's origin to the setting origins")
 	})
-	tooSoon := func(c echo.Context, wait time.Duration) error { return s.limits.refuse(c.Request(), wait) }
 	stream := s.limits.connects.Middleware(s.limits.clients, func(c echo.Context, wait time.Duration) error {
-		return s.refuseSSE(c, s.limits.refuse(c.Request(), wait))
+		return s.refuseSSE(c, s.limits.refuse(limitConnect, c.Request(), wait))
 	})
-	socket := s.limits.connects.Middleware(s.limits.clients, tooSoon)
-	publish := s.limits.publishes.Middleware(s.limits.clients, tooSoon)
-	e.GET("/sse", s.serveSSE, cors, stream)
-	e.GET("/ws", s.serveWS, cors, socket)
-	e.POST("/publish", s.servePublish, cors, publish)
-	e.POST("/publish/*", s.servePublishRaw, cors, publish)
+	socket := s.limits.connects.Middleware(s.limits.clients, func(c echo.Context, wait time.Duration) error {
+		return s.limits.refuse(limitConnect, c.Request(), wait)
+	})
+	publish := s.limits.publishes.Middleware(s.limits.clients, func(c echo.Context, wait time.Duration) error {
+		return s.limits.refuse(limitPublish, c.Request(), wait)
+	})
+	n := &s.counts
+	e.GET("/sse", s.serveSSE, counting(n.connects[overSSE]), cors, stream)
+	e.GET("/ws", s.serveWS, counting(n.connects[overWS]), cors, socket)
+	e.POST("/publish", s.servePublish, counting(n.publishes[overHTTP]), cors, publish)
+	e.POST("/publish/*", s.servePublishRaw, counting(n.publishes[overHTTP]), cors, publish)
 	for _, path := range []string{"/sse", "/publish", "/publish/*"} {
 		e.OPTIONS(path, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) }, cors)
 	}
@@ -206,9 +217,9 @@ func (s *Server) drain(hs *http.Server) {
 }
 
 // newSession returns a session with a writer of its own choice, not started.
-func (s *Server) newSession(g Grant) *session {
+func (s *Server) newSession(g Grant, over carrier) *session {
 	w := s.writers[int(s.next.Add(1))%len(s.writers)]
-	return &session{server: s, writer: w, grant: g, id: newSessionID()}
+	return &session{server: s, writer: w, grant: g, over: over, id: newSessionID()}
 }
 
 // admit counts a new session of g in, which r asks for, or says why not. Each admitted one is released once.
@@ -216,7 +227,7 @@ func (s *Server) admit(r *http.Request, g Grant) *Problem {
 	if s.draining.Load() {
 		return problem(Draining, "connect to another node, or here a little later")
 	}
-	if p := s.limits.settle(s.limits.connects, r, g, 1); p != nil {
+	if p := s.limits.settle(limitConnect, r, g, 1); p != nil {
 		return p
 	}
 	if s.sessions.Add(1) > int64(s.config.MaxSessions) {
@@ -229,12 +240,10 @@ func (s *Server) admit(r *http.Request, g Grant) *Problem {
 func (s *Server) release() { s.sessions.Add(-1) }
 
 // ended is called by the writer for each session that it has dropped.
-func (s *Server) ended(_ *session, why closeReason) {
-	s.count(why)
+func (s *Server) ended(ss *session, why closeReason) {
+	s.counts.ended(ss, why)
 	s.release()
 }
-
-func (s *Server) count(why closeReason) { s.ends[why].Add(1) }
 
 // now is in milliseconds since the server was made, by the monotonic clock; never 0.
 func (s *Server) now() int64 { return time.Since(s.started).Milliseconds() + 1 }

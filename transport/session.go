@@ -19,12 +19,15 @@ type session struct {
 	link   link
 	ws     *wsInput // nil for SSE
 	head   []byte   // what precedes the first frame: the response head; then nil
-	id     [12]byte
-	gaps   bool // plain WebSocket: gaps are told as frames
 
 	seen atomic.Int64 // when the client last sent something, in the server's milliseconds
 
-	// Owned by the writer.
+	id   [12]byte
+	gaps bool    // plain WebSocket: gaps are told as frames
+	over carrier // its transport
+
+	// Owned by the writer. The order of the fields keeps a session at 256 bytes.
+	code    uint16 // of the WebSocket's close frame; 0: there was none
 	state   sessionState
 	inRun   bool        // in the writer's list of sessions to flush
 	busy    bool        // the link can't take more now
@@ -33,7 +36,7 @@ type session struct {
 	paced   bool        // a channel of it has been under a policy
 	untold  bool        // it stands further than the client can know
 	why     closeReason // of ending
-	slot    int         // where it stands in the writer's sessions
+	slot    int32       // where it stands in the writer's sessions
 	pass    uint32      // the writer's pass that last wrote to it
 	feeds   []*feed
 	dirty   *feed  // feeds with something to take
@@ -41,6 +44,7 @@ type session struct {
 	rest    []byte // what the link did not take of the last write
 	wait    int64  // when the client must be joined, or closed for good, by; server's milliseconds
 	wroteAt int64  // when bytes last went out
+	owed    *owed  // what the meter has to count when it is written; nil: nothing
 	owedAt  int64  // when rest was taken from the log; 0: there is none
 	leaveAt int64  // when it is told to go, once the node drains
 }
@@ -64,12 +68,16 @@ func newSessionID() (id [12]byte) {
 
 func (s *session) name() string { return base64.RawURLEncoding.EncodeToString(s.id[:]) }
 
-// wrote is called by the link, from any goroutine, when it can take more or has failed.
-func (s *session) wrote(err error) {
+// wrote is called by the link, from any goroutine, when it can take more or has failed. at is when a write that was under way
+// ended, of broker.Now; 0 if none was.
+func (s *session) wrote(err error, at int64) {
 	s.writer.post(func() {
 		if err != nil {
 			s.writer.drop(s, closedByPeer)
 			return
+		}
+		if m := s.writer.meter; m != nil && at != 0 {
+			m.finished(s, at)
 		}
 		s.busy = false
 		s.seen.Store(s.server.now()) // it has taken something, so it lives
@@ -139,6 +147,9 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 		}
 		if batch == nil {
 			continue
+		}
+		if m := s.writer.meter; m != nil {
+			m.taken = append(m.taken, batch)
 		}
 		if s.untold && s.ws == nil && !batch.Last.IsZero() { // it has an id
 			s.untold = false

@@ -171,11 +171,11 @@ func (n *node) wantSlow(want int64) {
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for n.ends[closedSlow].Load() != want {
+	for n.ends(closedSlow) != want {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			n.t.Fatalf("%d sessions were closed as slow within 5 s, want %d", n.ends[closedSlow].Load(), want)
+			n.t.Fatalf("%d sessions were closed as slow within 5 s, want %d", n.ends(closedSlow), want)
 		}
 	}
 	if got := n.sessions.Load(); got != 0 {

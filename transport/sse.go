@@ -29,7 +29,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 	if len(l.channels) == 0 {
 		return problem(BadRequest, "name at least one channel: /sse?channel=NAME")
 	}
-	ss := s.newSession(l.grant)
+	ss := s.newSession(l.grant, overSSE)
 	switch f := l.query.Get("format"); f {
 	case "", "plain":
 		ss.format = sse{}
@@ -46,6 +46,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 		return problem(BadRequest, "heartbeat can only be event")
 	}
 	if l.badToken != nil {
+		s.counts.badTokens.Add(1)
 		for _, ch := range l.channels {
 			ss.out = append(ss.out, sse{}.body(&broker.Message{Channel: ch, Gap: &broker.Gap{Reason: broker.BadToken}})...)
 			ss.out = append(ss.out, '\n')
@@ -55,6 +56,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 	if refusal != nil {
 		return s.refuseSSE(c, refusal)
 	}
+	s.counts.connects[overSSE].add(resultOK)
 	if h := l.terms.header(l.channels); h != "" {
 		c.Response().Header().Set(deliverHeader, h)
 	}
@@ -67,6 +69,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 // refuseSSE turns a stream away for now. EventSource gives up for good on any status but 200, so
 // this is a whole stream with nothing but the time to come back.
 func (s *Server) refuseSSE(c echo.Context, p *Problem) error {
+	s.counts.connects[overSSE].add(p.Code)
 	h := c.Response().Header()
 	for _, kv := range sseHeader {
 		h.Set(kv[0], kv[1])

@@ -15,6 +15,7 @@ import (
 type writer struct {
 	server *Server
 	wake   chan struct{}
+	meter  *meter // nil: nobody wants to know
 
 	mu    sync.Mutex
 	dirty []*fan   // channels with something new
@@ -40,7 +41,11 @@ type writer struct {
 }
 
 func newWriter(s *Server) *writer {
-	return &writer{server: s, wake: make(chan struct{}, 1), fans: map[string]*fan{}}
+	w := &writer{server: s, wake: make(chan struct{}, 1), fans: map[string]*fan{}}
+	if s.config.Metrics {
+		w.meter = newMeter()
+	}
+	return w
 }
 
 // notify queues a channel. It is called with the channel's log locked.
@@ -134,6 +139,9 @@ func (w *writer) pass() {
 	}
 	w.askDue()
 	w.held = w.held && len(w.run) == 0
+	if w.meter != nil {
+		w.meter.begin()
+	}
 	for i := 0; i < len(w.run); i++ { // flushing can schedule more
 		s := w.run[i]
 		s.inRun = false
@@ -158,6 +166,9 @@ func (w *writer) schedule(s *session) {
 
 // flush writes what s is owed until there is no more or the link is busy.
 func (w *writer) flush(s *session) {
+	if w.meter != nil {
+		w.meter.forget()
+	}
 	for !s.busy && s.state != closed {
 		b, isShared := s.compose(w.scratch)
 		if len(b) == 0 {
@@ -170,6 +181,9 @@ func (w *writer) flush(s *session) {
 		if err != nil {
 			w.drop(s, closedByPeer)
 			return
+		}
+		if w.meter != nil {
+			w.meter.wrote(s, n, n == len(b), busy && n == len(b))
 		}
 		if n > 0 {
 			s.wroteAt = w.clock
@@ -217,8 +231,9 @@ const closeWait = 3000
 // start takes on a session and joins its channels.
 func (w *writer) start(s *session, l *listenRequest) {
 	now := w.server.now()
-	s.slot = len(w.sessions)
+	s.slot = int32(len(w.sessions))
 	w.sessions = append(w.sessions, s)
+	w.server.counts.sessions[s.format.slot()].Add(1)
 	s.seen.Store(now)
 	s.wroteAt, s.wait = now, now+w.server.config.JoinTimeout.Milliseconds()
 	if l.rejected != nil {
@@ -248,7 +263,7 @@ func (w *writer) drop(s *session, why closeReason) {
 	for _, f := range s.feeds {
 		w.unfan(f)
 	}
-	s.feeds, s.dirty, s.out, s.rest, s.head = nil, nil, nil, nil, nil
+	s.feeds, s.dirty, s.out, s.rest, s.head, s.owed = nil, nil, nil, nil, nil, nil
 	s.link.close()
 	last := len(w.sessions) - 1
 	w.sessions[s.slot] = w.sessions[last]
@@ -269,7 +284,7 @@ func (w *writer) end(s *session, code uint16, reason string) {
 		s.head = nil
 	}
 	s.out = s.format.close(s.out, code, reason)
-	s.ending, s.why = true, closedByUs
+	s.ending, s.why, s.code = true, closedByUs, code
 	s.state = open
 	for s.dirty != nil {
 		s.unmark(s.dirty)
@@ -288,6 +303,9 @@ func (w *writer) endSlow(s *session) {
 // sweep looks after a sixteenth of the sessions: heartbeats, deadlines, and the drain.
 func (w *writer) sweep() {
 	w.clock = w.server.now()
+	if w.meter != nil {
+		w.meter.begin()
+	}
 	n := (len(w.sessions) + sweeps - 1) / sweeps
 	if w.draining {
 		n = len(w.sessions)

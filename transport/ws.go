@@ -41,7 +41,7 @@ func (s *Server) serveWS(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ss := s.newSession(l.grant)
+	ss := s.newSession(l.grant, overWS)
 	ss.format = wsPlain{}
 	switch g := l.query.Get("gaps"); g {
 	case "":
@@ -73,6 +73,7 @@ func (s *Server) serveWS(c echo.Context) error {
 	if l.badToken != nil {
 		l.rejected = problemOf(l.badToken)
 	}
+	s.counts.connects[overWS].add(resultOK)
 	_ = conn.NetConn().SetDeadline(time.Time{})
 	s.launch(ss, conn.NetConn(), emptyReader(), l)
 	return nil
@@ -177,6 +178,7 @@ func (h wsHandler) allow() bool {
 	if h.ws.limiter.Allow() {
 		return true
 	}
+	h.server.limits.refused[limitSessionCommand].Add(1)
 	h.ws.queue.refused++
 	if int(h.ws.queue.refused) > 10*c.CommandBurst {
 		h.writer.post(func() { h.writer.end(h.session, closeTooFast, string(RateLimited)) })

@@ -1,0 +1,242 @@
+package transport
+
+import (
+	"sync/atomic"
+	"time"
+
+	"sluice/broker"
+	"sluice/otel"
+)
+
+// meter is what one writer measures: a few plain buckets of its own, one clock read per write and nothing per message but
+// arithmetic. Whoever asks reads them meanwhile. Without Config.Metrics there is none.
+type meter struct {
+	by [streams]streamMeter
+
+	// Owned by the writer.
+	taken []*broker.Batch // what is in the write that is being put together
+	lap   int64           // when the write before it ended, or the pass began; of broker.Now
+	wall  int64           // what makes a Unix time, in nanoseconds, of a time of broker.Now; as of this pass
+}
+
+// streamMeter is the part of one transport.
+type streamMeter struct {
+	publishToWrite, queue, write, perWrite *otel.Histogram
+
+	live, history, writes, bytes, clamped atomic.Uint64
+}
+
+func newMeter() *meter {
+	m := new(meter)
+	for i := range m.by {
+		b := &m.by[i]
+		b.publishToWrite, b.queue = otel.PublishToWrite.Histogram(), otel.QueueTime.Histogram()
+		b.write, b.perWrite = otel.WriteTime.Histogram(), otel.DeliveriesPerWrite.Histogram()
+	}
+	return m
+}
+
+// owed is what has been taken for a write and is not written yet: times, not messages, so that those of a client that reads
+// nothing can be forgotten.
+type owed struct {
+	stamps  []stamp
+	history int   // messages that have no stamp, since their age says nothing
+	bytes   int   // of a write that is under way in a goroutine
+	begin   int64 // of that one
+}
+
+// stamp is a message that is owed. A time is 0 if it is not known.
+type stamp struct {
+	published int64 // Unix nanoseconds
+	arrived   int64 // of broker.Now
+}
+
+// begin is called before a pass flushes.
+func (m *meter) begin() {
+	m.lap = broker.Now()
+	m.wall = time.Now().UnixNano() - m.lap
+}
+
+// wrote is called after each write of s: n bytes, which is all of it if whole is true. If later is true they are on their way,
+// and finished is called when they are written.
+func (m *meter) wrote(s *session, n int, whole, later bool) {
+	begin, now := m.lap, broker.Now()
+	m.lap = now
+	b := &m.by[s.over]
+	switch {
+	case later:
+		m.owe(s, now)
+		s.owed.bytes, s.owed.begin = n, begin
+		return
+	case n > 0:
+		b.count(n, now-begin)
+	}
+	if !whole {
+		m.owe(s, now)
+		return
+	}
+	d := b.delivery(now, now+m.wall)
+	if s.owed != nil {
+		d.addOwed(s.owed)
+		s.owed = nil
+	}
+	for _, batch := range m.taken {
+		d.add(batch)
+	}
+	d.end()
+	m.forget()
+}
+
+// finished is called when the write of s that was under way has ended, at a time of broker.Now.
+func (m *meter) finished(s *session, at int64) {
+	o, b := s.owed, &m.by[s.over]
+	if o == nil {
+		return
+	}
+	s.owed = nil
+	b.count(o.bytes, at-o.begin)
+	d := b.delivery(at, time.Now().UnixNano()-broker.Now()+at)
+	d.addOwed(o)
+	d.end()
+}
+
+// forget gives up what was taken.
+func (m *meter) forget() {
+	clear(m.taken)
+	m.taken = m.taken[:0]
+}
+
+// owe notes in s what was taken, for when it will have been written.
+func (m *meter) owe(s *session, now int64) {
+	if s.owed == nil {
+		s.owed = new(owed)
+	}
+	for _, batch := range m.taken {
+		for _, msg := range batch.Messages {
+			switch {
+			case msg.Gap != nil:
+			case !batch.Live:
+				s.owed.history++
+			default:
+				var at stamp
+				if !msg.Time.IsZero() {
+					at.published = msg.Time.UnixNano()
+				}
+				if waited, ok := msg.Waited(now); ok {
+					at.arrived = now - waited
+				}
+				s.owed.stamps = append(s.owed.stamps, at)
+			}
+		}
+	}
+	m.forget()
+}
+
+func (b *streamMeter) count(bytes int, took int64) {
+	b.writes.Add(1)
+	b.bytes.Add(uint64(bytes))
+	b.write.Observe(took)
+}
+
+// delivery is the messages that one write has brought to their client.
+type delivery struct {
+	to                     *streamMeter
+	now, wall              int64 // when it ended, of broker.Now and in Unix nanoseconds
+	age, queue             otel.Tally
+	live, history, clamped uint64
+}
+
+func (b *streamMeter) delivery(now, wall int64) delivery {
+	return delivery{to: b, now: now, wall: wall, age: b.publishToWrite.Tally(), queue: b.queue.Tally()}
+}
+
+func (d *delivery) add(b *broker.Batch) {
+	for _, m := range b.Messages {
+		switch {
+		case m.Gap != nil:
+			continue
+		case !b.Live:
+			d.history++
+			continue
+		}
+		d.live++
+		if !m.Time.IsZero() {
+			d.aged(m.Time.UnixNano())
+		}
+		if waited, ok := m.Waited(d.now); ok {
+			d.queue.Observe(waited)
+		}
+	}
+}
+
+func (d *delivery) addOwed(o *owed) {
+	d.history += uint64(o.history)
+	d.live += uint64(len(o.stamps))
+	for _, at := range o.stamps {
+		if at.published != 0 {
+			d.aged(at.published)
+		}
+		if at.arrived != 0 {
+			d.queue.Observe(d.now - at.arrived)
+		}
+	}
+}
+
+// aged notes the age of a message. Clocks differ: what was published in the future is 0 old.
+func (d *delivery) aged(published int64) {
+	age := d.wall - published
+	if age < 0 {
+		age = 0
+		d.clamped++
+	}
+	d.age.Observe(age)
+}
+
+func (d *delivery) end() {
+	n := d.live + d.history
+	if n == 0 {
+		return
+	}
+	d.age.Flush()
+	d.queue.Flush()
+	d.to.perWrite.Observe(int64(n))
+	if d.live > 0 {
+		d.to.live.Add(d.live)
+	}
+	if d.history > 0 {
+		d.to.history.Add(d.history)
+	}
+	if d.clamped > 0 {
+		d.to.clamped.Add(d.clamped)
+	}
+}
+
+// measureWrites tells what the writers have measured, as one.
+func (s *Server) measureWrites(r *otel.Readings) {
+	if !s.config.Metrics {
+		return
+	}
+	r.Histogram(otel.PublishTime, []*otel.Histogram{s.publishTime[overHTTP]}, carrierNames[overHTTP])
+	r.Histogram(otel.PublishTime, []*otel.Histogram{s.publishTime[overWS]}, carrierNames[overWS])
+	for i := range streams {
+		var publishToWrite, queue, write, perWrite []*otel.Histogram
+		var live, history, writes, bytes, clamped uint64
+		for _, w := range s.writers {
+			b := &w.meter.by[i]
+			publishToWrite, queue = append(publishToWrite, b.publishToWrite), append(queue, b.queue)
+			write, perWrite = append(write, b.write), append(perWrite, b.perWrite)
+			live, history, clamped = live+b.live.Load(), history+b.history.Load(), clamped+b.clamped.Load()
+			writes, bytes = writes+b.writes.Load(), bytes+b.bytes.Load()
+		}
+		name := carrierNames[i]
+		r.Histogram(otel.PublishToWrite, publishToWrite, name)
+		r.Histogram(otel.QueueTime, queue, name)
+		r.Histogram(otel.WriteTime, write, name)
+		r.Histogram(otel.DeliveriesPerWrite, perWrite, name)
+		r.Value(otel.Deliveries, float64(live), name, "live")
+		r.Value(otel.Deliveries, float64(history), name, "history")
+		r.Value(otel.Writes, float64(writes), name)
+		r.Value(otel.WrittenBytes, float64(bytes), name)
+		r.Value(otel.ClampedTimes, float64(clamped), name)
+	}
+}
