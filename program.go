@@ -30,6 +30,7 @@ type Program struct {
 	tls       *tls.Config // nil: plain
 	listener  net.Listener
 	admin     net.Listener // nil: it is closed
+	metrics   *metrics     // nil: they are off
 	watch     *watch       // nil: there is no settings file
 
 	// What may change while it runs; see apply.
@@ -64,14 +65,19 @@ func NewProgram(l *Loaded, log *slog.Logger) (*Program, error) {
 		Linger:       c.Linger,
 		MaxMessage:   c.Transport.MaxMessage,
 		Logger:       log,
+		Arrivals:     c.Metrics != "",
 		History: func(channel string) (messages int, age time.Duration) {
 			return p.inForce.Load().History(channel)
 		},
 	})
 	t := c.Transport
 	t.Access, t.Policies, t.Status = access(c), &p.policies, p.status
-	p.transport, err = transport.New(p.broker, t, log)
-	return p, err
+	t.Metrics = c.Metrics != ""
+	if p.transport, err = transport.New(p.broker, t, log); err != nil {
+		return nil, err
+	}
+	p.metrics = newMetrics(p)
+	return p, nil
 }
 
 func newBackend(c *Config, log *slog.Logger) (broker.Backend, error) {
@@ -119,11 +125,16 @@ func (p *Program) Listen() error {
 		return fmt.Errorf("listen (%s): %w", p.config.Listen, err)
 	}
 	p.listener = l
+	if err := p.metrics.listen(); err != nil {
+		_ = l.Close()
+		return err
+	}
 	if p.config.Admin == "" {
 		return nil
 	}
 	if p.admin, err = net.Listen("tcp", p.config.Admin); err != nil {
 		_ = l.Close()
+		p.metrics.close()
 		return fmt.Errorf("admin (%s): %w", p.config.Admin, err)
 	}
 	return nil
@@ -173,10 +184,11 @@ func (p *Program) Run(ctx context.Context) error {
 			}
 		})
 	}
+	measured := p.metrics.serve(brokerCtx, stopServing)
 	served := p.transport.Serve(serveCtx, p.listener, p.tls)
 	stopServing()
 	stopBroker()
-	err := errors.Join(served, <-broken)
+	err := errors.Join(served, <-broken, measured())
 	beside.Wait()
 	err = errors.Join(err, administered)
 	if c, ok := p.backend.(io.Closer); ok {
