@@ -1,6 +1,7 @@
 package otel
 
 import (
+	"math"
 	"math/bits"
 	"slices"
 	"sync/atomic"
@@ -85,13 +86,14 @@ func (h *Histogram) Count() (n uint64) {
 // Sum returns the sum of what was observed.
 func (h *Histogram) Sum() int64 { return h.sum.Load() }
 
-// Tally observes several values that are mostly alike, such as the ages of messages that leave in one write: what falls into the
+// Tally observes many values that are mostly alike, such as the ages of messages that leave in one pass: what falls into the
 // same bucket one after the other is added at once. Flush ends it. It is for one goroutine.
 type Tally struct {
 	h      *Histogram
-	bucket int
+	lo, hi int64 // the bucket: lo < v ≤ hi
 	n      uint64
 	sum    int64
+	bucket int
 }
 
 // Tally returns an empty tally of h.
@@ -99,12 +101,25 @@ func (h *Histogram) Tally() Tally { return Tally{h: h} }
 
 // Observe notes one value; h has it after Flush at the latest.
 func (t *Tally) Observe(v int64) {
-	if i := t.h.layout.bucket(v); i != t.bucket {
-		t.settle()
-		t.bucket = i
+	if v <= t.lo || v > t.hi {
+		t.turn(v)
 	}
 	t.n++
 	t.sum += v
+}
+
+// turn goes to the bucket of v.
+func (t *Tally) turn(v int64) {
+	t.settle()
+	bounds := t.h.layout.bounds
+	t.bucket = t.h.layout.bucket(v)
+	t.lo, t.hi = math.MinInt64, math.MaxInt64
+	if t.bucket > 0 {
+		t.lo = bounds[t.bucket-1]
+	}
+	if t.bucket < len(bounds) {
+		t.hi = bounds[t.bucket]
+	}
 }
 
 func (t *Tally) settle() {

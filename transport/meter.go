@@ -9,7 +9,7 @@ import (
 )
 
 // meter is what one writer measures: a few plain buckets of its own, one clock read per write and nothing per message but
-// arithmetic. Whoever asks reads them meanwhile. Without Config.Metrics there is none.
+// arithmetic. At the end of a pass it is put where whoever asks reads it. Without Config.Metrics there is none.
 type meter struct {
 	by [streams]streamMeter
 
@@ -23,7 +23,14 @@ type meter struct {
 type streamMeter struct {
 	publishToWrite, queue, write, perWrite *otel.Histogram
 
-	live, history, writes, bytes, clamped atomic.Uint64
+	live, history, bytes, clamped atomic.Uint64
+
+	// Owned by the writer: what is not in the above yet.
+	pending struct {
+		publishToWrite, queue, write, perWrite otel.Tally
+
+		live, history, bytes, clamped uint64
+	}
 }
 
 func newMeter() *meter {
@@ -32,6 +39,8 @@ func newMeter() *meter {
 		b := &m.by[i]
 		b.publishToWrite, b.queue = otel.PublishToWrite.Histogram(), otel.QueueTime.Histogram()
 		b.write, b.perWrite = otel.WriteTime.Histogram(), otel.DeliveriesPerWrite.Histogram()
+		p := &b.pending
+		p.publishToWrite, p.queue, p.write, p.perWrite = b.publishToWrite.Tally(), b.queue.Tally(), b.write.Tally(), b.perWrite.Tally()
 	}
 	return m
 }
@@ -75,7 +84,7 @@ func (m *meter) wrote(s *session, n int, whole, later bool) {
 		m.owe(s, now)
 		return
 	}
-	d := b.delivery(now, now+m.wall)
+	d := delivery{to: b, now: now, wall: now + m.wall}
 	if s.owed != nil {
 		d.addOwed(s.owed)
 		s.owed = nil
@@ -95,7 +104,7 @@ func (m *meter) finished(s *session, at int64) {
 	}
 	s.owed = nil
 	b.count(o.bytes, at-o.begin)
-	d := b.delivery(at, time.Now().UnixNano()-broker.Now()+at)
+	d := delivery{to: b, now: at, wall: time.Now().UnixNano() - broker.Now() + at}
 	d.addOwed(o)
 	d.end()
 }
@@ -132,22 +141,36 @@ func (m *meter) owe(s *session, now int64) {
 	m.forget()
 }
 
+// end is called after a pass has flushed.
+func (m *meter) end() {
+	for i := range m.by {
+		b := &m.by[i]
+		p := &b.pending
+		if p.bytes == 0 {
+			continue // nothing is counted without a write
+		}
+		p.publishToWrite.Flush()
+		p.queue.Flush()
+		p.write.Flush()
+		p.perWrite.Flush()
+		b.live.Add(p.live)
+		b.history.Add(p.history)
+		b.bytes.Add(p.bytes)
+		b.clamped.Add(p.clamped)
+		p.live, p.history, p.bytes, p.clamped = 0, 0, 0, 0
+	}
+}
+
 func (b *streamMeter) count(bytes int, took int64) {
-	b.writes.Add(1)
-	b.bytes.Add(uint64(bytes))
-	b.write.Observe(took)
+	b.pending.bytes += uint64(bytes)
+	b.pending.write.Observe(took)
 }
 
 // delivery is the messages that one write has brought to their client.
 type delivery struct {
-	to                     *streamMeter
-	now, wall              int64 // when it ended, of broker.Now and in Unix nanoseconds
-	age, queue             otel.Tally
-	live, history, clamped uint64
-}
-
-func (b *streamMeter) delivery(now, wall int64) delivery {
-	return delivery{to: b, now: now, wall: wall, age: b.publishToWrite.Tally(), queue: b.queue.Tally()}
+	to            *streamMeter
+	now, wall     int64 // when it ended, of broker.Now and in Unix nanoseconds
+	live, history int
 }
 
 func (d *delivery) add(b *broker.Batch) {
@@ -164,20 +187,20 @@ func (d *delivery) add(b *broker.Batch) {
 			d.aged(m.Time.UnixNano())
 		}
 		if waited, ok := m.Waited(d.now); ok {
-			d.queue.Observe(waited)
+			d.to.pending.queue.Observe(waited)
 		}
 	}
 }
 
 func (d *delivery) addOwed(o *owed) {
-	d.history += uint64(o.history)
-	d.live += uint64(len(o.stamps))
+	d.history += o.history
+	d.live += len(o.stamps)
 	for _, at := range o.stamps {
 		if at.published != 0 {
 			d.aged(at.published)
 		}
 		if at.arrived != 0 {
-			d.queue.Observe(d.now - at.arrived)
+			d.to.pending.queue.Observe(d.now - at.arrived)
 		}
 	}
 }
@@ -187,28 +210,19 @@ func (d *delivery) aged(published int64) {
 	age := d.wall - published
 	if age < 0 {
 		age = 0
-		d.clamped++
+		d.to.pending.clamped++
 	}
-	d.age.Observe(age)
+	d.to.pending.publishToWrite.Observe(age)
 }
 
 func (d *delivery) end() {
-	n := d.live + d.history
-	if n == 0 {
+	if d.live+d.history == 0 {
 		return
 	}
-	d.age.Flush()
-	d.queue.Flush()
-	d.to.perWrite.Observe(int64(n))
-	if d.live > 0 {
-		d.to.live.Add(d.live)
-	}
-	if d.history > 0 {
-		d.to.history.Add(d.history)
-	}
-	if d.clamped > 0 {
-		d.to.clamped.Add(d.clamped)
-	}
+	p := &d.to.pending
+	p.perWrite.Observe(int64(d.live + d.history))
+	p.live += uint64(d.live)
+	p.history += uint64(d.history)
 }
 
 // measureWrites tells what the writers have measured, as one.
@@ -220,13 +234,13 @@ func (s *Server) measureWrites(r *otel.Readings) {
 	r.Histogram(otel.PublishTime, []*otel.Histogram{s.publishTime[overWS]}, carrierNames[overWS])
 	for i := range streams {
 		var publishToWrite, queue, write, perWrite []*otel.Histogram
-		var live, history, writes, bytes, clamped uint64
+		var live, history, bytes, clamped, writes uint64
 		for _, w := range s.writers {
 			b := &w.meter.by[i]
 			publishToWrite, queue = append(publishToWrite, b.publishToWrite), append(queue, b.queue)
 			write, perWrite = append(write, b.write), append(perWrite, b.perWrite)
 			live, history, clamped = live+b.live.Load(), history+b.history.Load(), clamped+b.clamped.Load()
-			writes, bytes = writes+b.writes.Load(), bytes+b.bytes.Load()
+			writes, bytes = writes+b.write.Count(), bytes+b.bytes.Load()
 		}
 		name := carrierNames[i]
 		r.Histogram(otel.PublishToWrite, publishToWrite, name)

@@ -63,7 +63,7 @@ func newLoggingNode(t *testing.T, backend broker.Backend, log *slog.Logger, chan
 	if change != nil {
 		change(&c)
 	}
-	b := broker.New(backend, broker.Options{MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond})
+	b := broker.New(backend, broker.Options{MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond, Arrivals: c.Metrics})
 	s, err := New(b, c, log)
 	if err != nil {
 		t.Fatal(err)

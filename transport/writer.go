@@ -148,6 +148,9 @@ func (w *writer) pass() {
 		w.flush(s)
 		w.run[i] = nil
 	}
+	if w.meter != nil {
+		w.meter.end()
+	}
 	w.run = w.run[:0]
 	if cap(w.run) > 4096 && len(w.sessions) < cap(w.run)/4 {
 		w.run = nil
