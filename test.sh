@@ -6,7 +6,7 @@
 #   ./test.sh quick    without browser and fuzzing
 #
 # It needs Go and Node. On Debian and Ubuntu it installs the rest (gcc for the race detector,
-# redis-server, chromium) when it is root or may use sudo; elsewhere it says what is missing.
+# redis-server, promtool, chromium) when it is root or may use sudo; elsewhere it says what is missing.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -98,7 +98,8 @@ prepare() {
 	done
 	install gcc gcc libc6-dev
 	install redis-server redis-server
-	export CGO_ENABLED=1 SLUICE_REQUIRE_REDIS=1
+	install promtool prometheus
+	export CGO_ENABLED=1 SLUICE_REQUIRE_REDIS=1 SLUICE_REQUIRE_PROMTOOL=1
 	if ! $quick; then
 		if [ -z "${CHROMIUM-}" ] && ! command -v chromium-browser google-chrome >/dev/null; then
 			install chromium chromium
