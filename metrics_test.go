@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -100,6 +101,32 @@ func promtool(t *testing.T, input string, args ...string) {
 func TestAlerts(t *testing.T) {
 	promtool(t, "", "check", "rules", filepath.Join("deploy", "alerts.yaml"))
 	promtool(t, "", "test", "rules", filepath.Join("deploy", "alerts.test.yaml"))
+}
+
+// TestMetricsQueries: what the manual suggests to ask can be asked.
+func TestMetricsQueries(t *testing.T) {
+	manual, err := os.ReadFile("docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "```promql\n")
+	block, _, _ := strings.Cut(rest, "```")
+	rules := "groups: [{name: manual, rules: ["
+	n := 0
+	for line := range strings.Lines(block) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			n++
+			rules += fmt.Sprintf("\n  {record: 'manual:query%d', expr: '%s'},", n, line)
+		}
+	}
+	if n == 0 {
+		t.Fatal("there are no queries in the manual")
+	}
+	path := filepath.Join(t.TempDir(), "queries.yaml")
+	if err := os.WriteFile(path, []byte(rules+"\n]}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "", "check", "rules", path)
 }
 
 // TestMetricsServed: a node on Redis tells every metric of the page, in a form that promtool finds nothing against.
