@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/gorilla/websocket"
 
@@ -402,5 +403,12 @@ func TestMeterAllocatesNothing(t *testing.T) {
 	}
 	if got := m.by[overWS].live.Load(); got != 101*100 {
 		t.Errorf("%d deliveries", got)
+	}
+}
+
+// An idle connection is mostly its session: what is measured must not make it larger.
+func TestSessionSize(t *testing.T) {
+	if n := unsafe.Sizeof(session{}); n > 256 {
+		t.Errorf("a session takes %d bytes, more than the allocator's 256", n)
 	}
 }
