@@ -26,8 +26,11 @@ const (
 
 var carrierNames = [carriers]string{"sse", "ws", "http"}
 
-// formatNames are the labels of the wire formats, by slot; the first half is SSE.
-var formatNames = [broker.MaxFormats]string{slotSSE: "plain", slotSSEJSON: "json", slotWS: "plain", slotWSJSON: subprotocolJSON}
+// formatNames are the labels of the wire formats, by slot.
+var formatNames = [broker.MaxFormats]struct {
+	over carrier
+	name string
+}{slotSSE: {overSSE, "plain"}, slotSSEJSON: {overSSE, "json"}, slotWS: {overWS, "plain"}, slotWSJSON: {overWS, subprotocolJSON}}
 
 // limitKind is what came too often.
 type limitKind uint8
@@ -156,7 +159,7 @@ func answered(c Code) bool { return c == resultOK || codes[c].status != 0 }
 func (s *Server) measureSessions(r *otel.Readings) {
 	c := &s.counts
 	for i := range c.sessions {
-		r.Value(otel.Sessions, float64(c.sessions[i].Load()), carrierNames[i/2], formatNames[i])
+		r.Value(otel.Sessions, float64(c.sessions[i].Load()), carrierNames[formatNames[i].over], formatNames[i].name)
 	}
 	r.Value(otel.SessionsLimit, float64(s.config.MaxSessions))
 	for i := range streams {
