@@ -108,6 +108,19 @@ func (t *Tally) Observe(v int64) {
 	t.sum += v
 }
 
+// ObserveAll notes n values from lo to hi with this sum, if they all fall into one bucket; else it notes nothing and returns false.
+func (t *Tally) ObserveAll(n int, sum, lo, hi int64) bool {
+	if lo <= t.lo || lo > t.hi {
+		t.turn(lo)
+	}
+	if hi > t.hi {
+		return false
+	}
+	t.n += uint64(n)
+	t.sum += sum
+	return true
+}
+
 // turn goes to the bucket of v.
 func (t *Tally) turn(v int64) {
 	t.settle()

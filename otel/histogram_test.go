@@ -79,8 +79,19 @@ func TestTally(t *testing.T) {
 			tally.Flush()
 		}
 	}
+	for v := range int64(100) {
+		values := []int64{v * 900, v*900 + 50, v*900 + 100}
+		for _, x := range values {
+			one.Observe(x)
+		}
+		if !tally.ObserveAll(3, values[0]+values[1]+values[2], values[0], values[2]) {
+			for _, x := range values {
+				tally.Observe(x)
+			}
+		}
+	}
 	tally.Flush()
-	if one.Count() != 10_000 || one.Count() != many.Count() || one.Sum() != many.Sum() {
+	if one.Count() != 10_300 || one.Count() != many.Count() || one.Sum() != many.Sum() {
 		t.Errorf("%d of %d by itself, %d of %d by the tally", one.Count(), one.Sum(), many.Count(), many.Sum())
 	}
 	for i := range one.counts {

@@ -15,6 +15,7 @@ type meter struct {
 
 	// Owned by the writer.
 	taken []*broker.Batch // what is in the write that is being put together
+	known known           // the newest of them: most sessions take the same
 	lap   int64           // when the write before it ended, or the pass began; of broker.Now
 	wall  int64           // what makes a Unix time, in nanoseconds, of a time of broker.Now; as of this pass
 }
@@ -90,7 +91,7 @@ func (m *meter) wrote(s *session, n int, whole, later bool) {
 		s.owed = nil
 	}
 	for _, batch := range m.taken {
-		d.add(batch)
+		d.add(m.know(batch))
 	}
 	d.end()
 	m.forget()
@@ -113,6 +114,72 @@ func (m *meter) finished(s *session, at int64) {
 func (m *meter) forget() {
 	clear(m.taken)
 	m.taken = m.taken[:0]
+}
+
+// known is what there is to know of one batch, so that its messages are looked at once and not for each session.
+type known struct {
+	batch     *broker.Batch
+	messages  int   // without gaps
+	published times // Unix nanoseconds, of those that have it
+	arrived   times // of broker.Now, of those for which it was noted
+}
+
+// times are points in time. Their sum may overflow: what is computed of it is small again.
+type times struct {
+	all           []int64
+	min, max, sum int64
+}
+
+func (t *times) add(at int64) {
+	if len(t.all) == 0 {
+		t.min, t.max = at, at
+	}
+	t.all = append(t.all, at)
+	t.min, t.max, t.sum = min(t.min, at), max(t.max, at), t.sum+at
+}
+
+func (t *times) reset() { *t = times{all: t.all[:0]} }
+
+// observe notes how long before now they all are, and returns how many are after it; those count as 0.
+func (t *times) observe(in *otel.Tally, now int64) (after int) {
+	n := len(t.all)
+	if n == 0 || now >= t.max && in.ObserveAll(n, int64(n)*now-t.sum, now-t.max, now-t.min) {
+		return 0
+	}
+	for _, at := range t.all {
+		if at > now {
+			after++
+		}
+		in.Observe(max(0, now-at))
+	}
+	return after
+}
+
+// know looks at the messages of b, unless it has just done that.
+func (m *meter) know(b *broker.Batch) *known {
+	k := &m.known
+	if k.batch == b {
+		return k
+	}
+	k.batch, k.messages = b, 0
+	k.published.reset()
+	k.arrived.reset()
+	for _, msg := range b.Messages {
+		if msg.Gap != nil {
+			continue
+		}
+		k.messages++
+		if !b.Live {
+			continue // its age says nothing
+		}
+		if !msg.Time.IsZero() {
+			k.published.add(msg.Time.UnixNano())
+		}
+		if waited, ok := msg.Waited(m.lap); ok {
+			k.arrived.add(m.lap - waited)
+		}
+	}
+	return k
 }
 
 // owe notes in s what was taken, for when it will have been written.
@@ -143,6 +210,7 @@ func (m *meter) owe(s *session, now int64) {
 
 // end is called after a pass has flushed.
 func (m *meter) end() {
+	m.known.batch = nil
 	for i := range m.by {
 		b := &m.by[i]
 		p := &b.pending
@@ -173,23 +241,15 @@ type delivery struct {
 	live, history int
 }
 
-func (d *delivery) add(b *broker.Batch) {
-	for _, m := range b.Messages {
-		switch {
-		case m.Gap != nil:
-			continue
-		case !b.Live:
-			d.history++
-			continue
-		}
-		d.live++
-		if !m.Time.IsZero() {
-			d.aged(m.Time.UnixNano())
-		}
-		if waited, ok := m.Waited(d.now); ok {
-			d.to.pending.queue.Observe(waited)
-		}
+func (d *delivery) add(k *known) {
+	if !k.batch.Live {
+		d.history += k.messages
+		return
 	}
+	d.live += k.messages
+	p := &d.to.pending
+	p.clamped += uint64(k.published.observe(&p.publishToWrite, d.wall))
+	k.arrived.observe(&p.queue, d.now)
 }
 
 func (d *delivery) addOwed(o *owed) {
