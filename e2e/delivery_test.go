@@ -33,6 +33,18 @@ func policies() map[string]rule {
 	}
 }
 
+// patient has slow clients get everything. With a small ring, one that is conflated because it is slow is rightly told
+// a gap where messages without a key have left the ring.
+func patient(rules map[string]rule) map[string]rule {
+	for ch, r := range rules {
+		if r.slow == "256 conflate" {
+			r.slow = "256 history"
+			rules[ch] = r
+		}
+	}
+	return rules
+}
+
 // newDeliveryRig is newRig with publishers of quotes, and the given rules in a settings file that all
 // nodes share; nil: there is none.
 func newDeliveryRig(t *testing.T, rules map[string]rule, redisConfig []string, flags ...string) (*rig, *settings) {
@@ -84,7 +96,7 @@ func TestDeliveryAcrossCuts(t *testing.T) {
 	}{
 		{"as wished", nil, batchCut, 0, 30 * time.Millisecond, nil},
 		{"by the channels' policies", policies(), batchCut, 0, 30 * time.Millisecond, nil},
-		{"stalled before, next to nothing in memory", policies(), batchCut, 100 * time.Millisecond, 200 * time.Millisecond,
+		{"stalled before, next to nothing in memory", patient(policies()), batchCut, 100 * time.Millisecond, 200 * time.Millisecond,
 			[]string{"--ring-messages", "300", "--linger", "1ms", "--send-buffer", "4096"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
