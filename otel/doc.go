@@ -1,4 +1,5 @@
-// Package otel is what a node tells about itself: its metrics, all of them on one page (metrics.go).
+// Package otel is what a node tells about itself: its metrics, all of them on one page (metrics.go), and what the OTEL_*
+// variables of the environment have it export (telemetry.go).
 //
 // What it promises:
 //   - Observing costs a few nanoseconds and no allocation: a Histogram is plain buckets. Those who observe often have
