@@ -28,6 +28,7 @@ var arrows = map[string]struct {
 	"sluice/broker/redistest":   {nil, "runs redis-server for tests"},
 	"sluice/middleware":         {[]string{"sluice/broker"}, "delivery stages speak of messages; request middleware of nothing here"},
 	"sluice/otel":               {nil, "what a node tells about itself knows nobody, so that everybody may know it"},
+	"sluice/otel/oteltest":      {nil, "a collector for tests; it takes what any program exports"},
 	"sluice/static":             {nil, "embedded files"},
 	"sluice/transport":          {[]string{"sluice/broker", "sluice/middleware", "sluice/otel", "sluice/static", "sluice/transport/wsframe"}, "sockets in front of the broker; it mounts the request middleware and the page"},
 	"sluice/transport/wsframe":  {nil, "RFC 6455 frames know nothing of Sluice"},
@@ -40,11 +41,12 @@ var strangers = []struct {
 	only   []string
 	why    string
 }{
-	{"net/http", []string{"sluice", "sluice/transport", "sluice/middleware", "sluice/static"}, "broker and otel know no HTTP"},
+	{"net/http", []string{"sluice", "sluice/transport", "sluice/middleware", "sluice/static", "sluice/otel/oteltest"}, "broker and otel know no HTTP; a collector, which only tests have, speaks it"},
 	{"github.com/labstack/echo", []string{"sluice", "sluice/transport", "sluice/middleware"}, "broker and otel know no HTTP"},
 	{"github.com/gorilla/websocket", []string{"sluice", "sluice/transport"}, "WebSocket is the transport's"},
 	{"github.com/redis/go-redis", []string{"sluice", "sluice/broker/redis", "sluice/broker/redistest"}, "Redis is behind one contract; main only silences the library's own log"},
 	{"go.opentelemetry.io/otel", []string{"sluice/otel"}, "every span and instrument is made in one place"},
+	{"go.opentelemetry.io/proto", []string{"sluice/otel/oteltest"}, "only a collector reads what was exported"},
 	{"github.com/prometheus", []string{"sluice/otel"}, "every span and instrument is made in one place"},
 }
 

@@ -87,6 +87,13 @@ func (l *ledger) seal() {
 	l.waiting, l.exporting = 0, 0
 }
 
+// read returns what was booked.
+func (l *ledger) read() (exported, failed, dropped uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.exported, l.failed, l.dropped
+}
+
 // spanGate is the processor in front of the SDK's queue.
 type spanGate struct {
 	next   sdktrace.SpanProcessor

@@ -31,6 +31,9 @@ func setenv(t *testing.T, variables ...string) {
 func start(t *testing.T, log *slog.Logger, variables ...string) *Telemetry {
 	t.Helper()
 	setenv(t, variables...)
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	tel, err := Start(t.Context(), Options{Log: log, Node: "node-1", Version: "v1.2.3"})
 	if err != nil {
 		t.Fatal(err)
