@@ -24,7 +24,7 @@ type Config struct {
 	TLSCert   string // file, PEM
 	TLSKey    string // file, PEM
 	Admin     string // host:port of the admin API; "": it is closed
-	Metrics   string // host:port of the metrics; "": they are off
+	Metrics   string // host:port of the metrics; "": it is closed
 
 	Redis              string // URL; empty is the backend in memory
 	RedisPrefix        string // of the keys that Sluice writes
@@ -107,7 +107,7 @@ func settings() []setting {
 			text:  "Address of the admin API, HOST:PORT. It has no authentication: use a loopback address such as `127.0.0.1:8081`. Empty: it is closed. See [operating](operating.md#admin-api).",
 			field: func(c *Config) any { return &c.Admin }},
 		{name: "metrics", group: "Node", kind: kindString, check: checkMetrics,
-			text:  "Address of `GET /metrics` for Prometheus, HOST:PORT such as `127.0.0.1:9464`. It has no authentication. Empty: nothing is measured. See [observability](observability.md).",
+			text:  "Address of `GET /metrics` for Prometheus, HOST:PORT such as `127.0.0.1:9464`. It has no authentication. Empty: it is closed. See [observability](observability.md).",
 			field: func(c *Config) any { return &c.Metrics }},
 
 		{name: "redis", group: "Redis", kind: kindString, secret: true, check: checkRedis,

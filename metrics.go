@@ -30,16 +30,24 @@ func newMetrics(p *Program) *metrics {
 	if p.config.Metrics == "" {
 		return nil
 	}
-	sources := []otel.Source{measureBuild, p.broker.Measure, p.transport.Measure}
-	if b, ok := p.backend.(interface{ Measure(*otel.Readings) }); ok {
-		sources = append(sources, b.Measure)
-	}
-	return &metrics{address: p.config.Metrics, page: otel.NewPage(sources...), log: p.log}
+	return &metrics{address: p.config.Metrics, page: otel.NewPage(p.sources()...), log: p.log}
 }
 
-// measureBuild tells what is running.
-func measureBuild(r *otel.Readings) {
-	version, revision, goVersion := "unknown", "unknown", "unknown"
+// measured reports whether anybody wants to know: the listener for Prometheus, or who is told by OTLP.
+func (p *Program) measured() bool { return p.config.Metrics != "" || p.telemetry.Measured() }
+
+// sources returns what tells the numbers of the node.
+func (p *Program) sources() []otel.Source {
+	all := []otel.Source{measureBuild, p.broker.Measure, p.transport.Measure, p.telemetry.Measure}
+	if b, ok := p.backend.(interface{ Measure(*otel.Readings) }); ok {
+		all = append(all, b.Measure)
+	}
+	return all
+}
+
+// build returns what is running.
+func build() (version, revision, goVersion string) {
+	version, revision, goVersion = "unknown", "unknown", "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		version, goVersion = info.Main.Version, info.GoVersion
 		for _, s := range info.Settings {
@@ -48,6 +56,12 @@ func measureBuild(r *otel.Readings) {
 			}
 		}
 	}
+	return version, revision, goVersion
+}
+
+// measureBuild tells what is running.
+func measureBuild(r *otel.Readings) {
+	version, revision, goVersion := build()
 	r.Value(otel.BuildInfo, 1, version, revision, goVersion)
 }
 

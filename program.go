@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"sluice/broker/memory"
 	"sluice/broker/redis"
 	"sluice/middleware"
+	"sluice/otel"
 	"sluice/transport"
 )
 
@@ -31,7 +33,8 @@ type Program struct {
 	listener  net.Listener
 	admin     net.Listener // nil: it is closed
 	metrics   *metrics     // nil: they are off
-	watch     *watch       // nil: there is no settings file
+	telemetry *otel.Telemetry
+	watch     *watch // nil: there is no settings file
 
 	// What may change while it runs; see apply.
 	inForce  atomic.Pointer[Config] // config with other channels
@@ -39,10 +42,16 @@ type Program struct {
 	trouble  atomic.Pointer[string] // why the settings file is not in force; nil: it is
 }
 
-// NewProgram puts a node together. Nothing is listened to or connected yet.
-func NewProgram(l *Loaded, log *slog.Logger) (*Program, error) {
+// NewProgram puts a node together. Nothing is listened to or connected yet; metrics that the OTEL_* variables want
+// are exported from now on.
+func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	c := &l.Config
 	p := &Program{config: c, log: log}
+	defer func() {
+		if err != nil {
+			p.telemetry.Shutdown(context.Background())
+		}
+	}()
 	p.inForce.Store(c)
 	p.watch = newWatch(p, l)
 	if err := p.policies.Set(c.Rules()); err != nil {
@@ -55,7 +64,10 @@ func NewProgram(l *Loaded, log *slog.Logger) (*Program, error) {
 		}
 		p.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	}
-	var err error
+	version, _, _ := build()
+	if p.telemetry, err = otel.Start(context.Background(), otel.Options{Log: log, Node: rand.Text(), Version: version}); err != nil {
+		return nil, &usageError{err}
+	}
 	if p.backend, err = newBackend(c, log); err != nil {
 		return nil, err
 	}
@@ -65,18 +77,21 @@ func NewProgram(l *Loaded, log *slog.Logger) (*Program, error) {
 		Linger:       c.Linger,
 		MaxMessage:   c.Transport.MaxMessage,
 		Logger:       log,
-		Arrivals:     c.Metrics != "",
+		Arrivals:     p.measured(),
 		History: func(channel string) (messages int, age time.Duration) {
 			return p.inForce.Load().History(channel)
 		},
 	})
 	t := c.Transport
 	t.Access, t.Policies, t.Status = access(c), &p.policies, p.status
-	t.Metrics = c.Metrics != ""
+	t.Metrics = p.measured()
 	if p.transport, err = transport.New(p.broker, t, log); err != nil {
 		return nil, err
 	}
 	p.metrics = newMetrics(p)
+	if err := p.telemetry.Export(p.sources()...); err != nil {
+		return nil, &usageError{err}
+	}
 	return p, nil
 }
 
@@ -119,7 +134,12 @@ func (p *Program) status() []string {
 }
 
 // Listen binds the addresses, so that a port that is taken is found before anything is started.
-func (p *Program) Listen() error {
+func (p *Program) Listen() (err error) {
+	defer func() {
+		if err != nil { // it will not run
+			p.telemetry.Shutdown(context.Background())
+		}
+	}()
 	l, err := net.Listen("tcp", p.config.Listen)
 	if err != nil {
 		return fmt.Errorf("listen (%s): %w", p.config.Listen, err)
@@ -155,7 +175,8 @@ func (p *Program) AdminAddr() *net.TCPAddr {
 // it too, and is returned.
 //
 // The broker is started first and stopped last: what is owed is written while the node drains, and
-// a publish that has begun can still be acknowledged. The admin API answers as long as there are sessions.
+// a publish that has begun can still be acknowledged. The admin API answers as long as there are sessions. Last of all
+// what is to be told of that is exported.
 func (p *Program) Run(ctx context.Context) error {
 	brokerCtx, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBroker()
@@ -194,5 +215,6 @@ func (p *Program) Run(ctx context.Context) error {
 	if c, ok := p.backend.(io.Closer); ok {
 		err = errors.Join(err, c.Close())
 	}
+	p.telemetry.Shutdown(context.WithoutCancel(ctx))
 	return err
 }

@@ -60,13 +60,17 @@ func (l *Layout) bucket(v int64) int {
 	return i
 }
 
+// tell returns v in the unit that is told.
+func (l *Layout) tell(v int64) float64 { return float64(v) / l.unit }
+
 // Histogram counts values by bucket. It may be used concurrently; it is fastest where one goroutine observes. Make it
 // with Instrument.Histogram.
 type Histogram struct {
-	layout *Layout
-	sum    atomic.Int64
-	counts [maxBuckets]atomic.Uint64
-	_      [48]byte // whole cache lines, so that one writer's does not share any with another's
+	layout    *Layout
+	sum       atomic.Int64
+	counts    [maxBuckets]atomic.Uint64
+	exemplars atomic.Pointer[exemplars] // nil until there is one
+	_         [40]byte                  // whole cache lines, so that one writer's does not share any with another's
 }
 
 // Observe counts one value.

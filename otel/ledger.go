@@ -110,28 +110,3 @@ func (g *spanGate) OnEnd(s sdktrace.ReadOnlySpan) {
 
 func (g *spanGate) Shutdown(ctx context.Context) error   { return g.next.Shutdown(ctx) }
 func (g *spanGate) ForceFlush(ctx context.Context) error { return g.next.ForceFlush(ctx) }
-
-// spanExporter is the exporter behind the queue.
-type spanExporter struct {
-	sdktrace.SpanExporter
-	ledger  *ledger
-	life    context.Context // of all exports
-	abandon context.CancelFunc
-}
-
-// bookExports returns e with a ledger.
-func bookExports(e sdktrace.SpanExporter, l *ledger) *spanExporter {
-	life, abandon := context.WithCancel(context.Background())
-	return &spanExporter{SpanExporter: e, ledger: l, life: life, abandon: abandon}
-}
-
-// ExportSpans implements sdktrace.SpanExporter.
-func (e *spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(e.life, cancel)()
-	e.ledger.begin(len(spans))
-	err := e.SpanExporter.ExportSpans(ctx, spans)
-	e.ledger.end(len(spans), err)
-	return err
-}

@@ -45,6 +45,8 @@ const (
 	RedisRetries
 	RedisLoads
 
+	TracedSpans
+
 	Ready
 	ProbeTime
 	BuildInfo
@@ -61,14 +63,18 @@ const (
 	histogram kind = "histogram"
 )
 
-// row is what the page says of an instrument. The unit is in the name: _seconds, _bytes, or a number of things.
+// row is what the page says of an instrument.
 type row struct {
 	name   string
 	kind   kind
+	unit   string // by UCUM: s and By, which the name tells too, or {things}; "" of what has none
 	labels []string
 	layout *Layout // of a histogram
 	help   string
 }
+
+// baseUnits are the units that Prometheus has in names, by what UCUM calls them.
+var baseUnits = map[string]string{"s": "seconds", "By": "bytes"}
 
 // durations are nanoseconds, told in seconds; sizes are numbers of messages.
 var (
@@ -80,82 +86,85 @@ var (
 )
 
 var page = [instruments]row{
-	PublishToWrite: {"sluice_publish_to_write_seconds", histogram, []string{"transport"}, durations,
+	PublishToWrite: {"sluice_publish_to_write_seconds", histogram, "s", []string{"transport"}, durations,
 		"From a message's publish time to the end of the write that carried it, for messages published while their subscriber was there."},
-	QueueTime: {"sluice_queue_seconds", histogram, []string{"transport"}, durations,
+	QueueTime: {"sluice_queue_seconds", histogram, "s", []string{"transport"}, durations,
 		"From a message's arrival at this node to the end of the write that carried it; what a policy holds back waits here."},
-	WriteTime: {"sluice_write_seconds", histogram, []string{"transport"}, durations,
+	WriteTime: {"sluice_write_seconds", histogram, "s", []string{"transport"}, durations,
 		"What one write took a writer: putting it together and the system call. Over TLS and HTTP/2: until the connection took it."},
-	DeliveriesPerWrite: {"sluice_deliveries_per_write", histogram, []string{"transport"}, sizes,
+	DeliveriesPerWrite: {"sluice_deliveries_per_write", histogram, "{message}", []string{"transport"}, sizes,
 		"Messages in a write that had any."},
-	Deliveries: {"sluice_deliveries_total", counter, []string{"transport", "source"}, nil,
+	Deliveries: {"sluice_deliveries_total", counter, "{message}", []string{"transport", "source"}, nil,
 		"Messages written to clients. Source live: published while the subscriber was there; history: before it came, or read again for it."},
-	Writes: {"sluice_writes_total", counter, []string{"transport"}, nil,
+	Writes: {"sluice_writes_total", counter, "{write}", []string{"transport"}, nil,
 		"Writes to clients' connections, those without messages too."},
-	WrittenBytes: {"sluice_written_bytes_total", counter, []string{"transport"}, nil,
+	WrittenBytes: {"sluice_written_bytes_total", counter, "By", []string{"transport"}, nil,
 		"Bytes written to clients' connections, before TLS and HTTP/2, without WebSocket handshakes."},
-	ClampedTimes: {"sluice_clock_clamped_total", counter, []string{"transport"}, nil,
+	ClampedTimes: {"sluice_clock_clamped_total", counter, "{message}", []string{"transport"}, nil,
 		"Messages whose publish time was in this node's future; they count as 0 seconds old."},
 
-	Sessions: {"sluice_sessions", gauge, []string{"transport", "format"}, nil,
+	Sessions: {"sluice_sessions", gauge, "{session}", []string{"transport", "format"}, nil,
 		"Client connections that are open."},
-	SessionsLimit: {"sluice_sessions_limit", gauge, nil, nil,
+	SessionsLimit: {"sluice_sessions_limit", gauge, "{session}", nil, nil,
 		"Connections that this node takes at once (max-sessions)."},
-	Subscriptions: {"sluice_subscriptions", gauge, []string{"transport"}, nil,
+	Subscriptions: {"sluice_subscriptions", gauge, "{subscription}", []string{"transport"}, nil,
 		"Channels that connections listen to, each counted once per connection."},
-	Connects: {"sluice_connects_total", counter, []string{"transport", "result"}, nil,
+	Connects: {"sluice_connects_total", counter, "{request}", []string{"transport", "result"}, nil,
 		"Requests for a stream or a WebSocket, by result: ok, or the code of the refusal."},
-	Closes: {"sluice_closes_total", counter, []string{"transport", "reason"}, nil,
+	Closes: {"sluice_closes_total", counter, "{session}", []string{"transport", "reason"}, nil,
 		"Connections that ended, by who or what ended them: peer, server, slow, silent."},
-	WebSocketCloses: {"sluice_websocket_closes_total", counter, []string{"code"}, nil,
+	WebSocketCloses: {"sluice_websocket_closes_total", counter, "{session}", []string{"code"}, nil,
 		"WebSocket connections that ended, by close code; 1006 without a close frame, other for codes that have no name."},
-	RateLimited: {"sluice_rate_limited_total", counter, []string{"kind"}, nil,
+	RateLimited: {"sluice_rate_limited_total", counter, "{refusal}", []string{"kind"}, nil,
 		"What was refused for coming too often: connect, publish and command (per client), session_command (per connection), session_queue (waiting commands)."},
 
-	Publishes: {"sluice_publishes_total", counter, []string{"transport", "result"}, nil,
+	Publishes: {"sluice_publishes_total", counter, "{message}", []string{"transport", "result"}, nil,
 		"Messages that clients asked this node to publish, by result: ok, or the code of the refusal. A request that is refused as a whole counts once."},
-	PublishTime: {"sluice_publish_seconds", histogram, []string{"transport"}, durations,
+	PublishTime: {"sluice_publish_seconds", histogram, "s", []string{"transport"}, durations,
 		"From handing a message to the backend until its acknowledgement, for those that were acknowledged."},
 
-	Channels: {"sluice_channels", gauge, nil, nil,
+	Channels: {"sluice_channels", gauge, "{channel}", nil, nil,
 		"Channels that this node holds a log of."},
-	LogMessages: {"sluice_log_messages", gauge, nil, nil,
+	LogMessages: {"sluice_log_messages", gauge, "{message}", nil, nil,
 		"Messages in these logs."},
-	LogBytes: {"sluice_log_bytes", gauge, nil, nil,
+	LogBytes: {"sluice_log_bytes", gauge, "By", nil, nil,
 		"What these messages count against ring-bytes: payload, an encoding, and a flat rate."},
-	Received: {"sluice_received_messages_total", counter, []string{"kind"}, nil,
+	Received: {"sluice_received_messages_total", counter, "{message}", []string{"kind"}, nil,
 		"Messages that arrived in logs, durable and live; those that a repair read too."},
-	Drops: {"sluice_dropped_messages_total", counter, []string{"pattern", "reason"}, nil,
+	Drops: {"sluice_dropped_messages_total", counter, "{message}", []string{"pattern", "reason"}, nil,
 		"Messages not delivered on purpose, once for each subscription, by the pattern of the channel rule and reason."},
-	Gaps: {"sluice_gaps_total", counter, []string{"reason"}, nil,
+	Gaps: {"sluice_gaps_total", counter, "{gap}", []string{"reason"}, nil,
 		"Gaps told to one subscription, or to all of a channel at once, by reason."},
-	Repairs: {"sluice_repairs_total", counter, nil, nil,
+	Repairs: {"sluice_repairs_total", counter, "{repair}", nil, nil,
 		"Logs that had to be read again because a message was missing."},
-	HistoryReads: {"sluice_history_reads_total", counter, nil, nil,
+	HistoryReads: {"sluice_history_reads_total", counter, "{read}", nil, nil,
 		"Ranges of history read from the backend."},
-	Resumes: {"sluice_resumes_total", counter, []string{"result"}, nil,
+	Resumes: {"sluice_resumes_total", counter, "{subscription}", []string{"result"}, nil,
 		"Subscriptions that came with a position and were served from memory, from the history, or told a gap."},
 
-	RedisConnections: {"sluice_redis_connections", gauge, nil, nil,
+	RedisConnections: {"sluice_redis_connections", gauge, "{connection}", nil, nil,
 		"Redis Pub/Sub connections that are up."},
-	RedisConnected: {"sluice_redis_connected", gauge, nil, nil,
+	RedisConnected: {"sluice_redis_connected", gauge, "", nil, nil,
 		"1 while all Redis Pub/Sub connections are up, else 0."},
-	RedisReconnects: {"sluice_redis_reconnects_total", counter, nil, nil,
+	RedisReconnects: {"sluice_redis_reconnects_total", counter, "{attempt}", nil, nil,
 		"Attempts to make a Redis Pub/Sub connection again."},
-	RedisReceived: {"sluice_redis_received_messages_total", counter, []string{"kind"}, nil,
+	RedisReceived: {"sluice_redis_received_messages_total", counter, "{message}", []string{"kind"}, nil,
 		"Messages received from Redis: announced by a function, or plain PUBLISH."},
-	RedisDropped: {"sluice_redis_dropped_messages_total", counter, []string{"reason"}, nil,
+	RedisDropped: {"sluice_redis_dropped_messages_total", counter, "{message}", []string{"reason"}, nil,
 		"Messages from Redis that were not taken: too_large or malformed."},
-	RedisRetries: {"sluice_redis_publish_retries_total", counter, nil, nil,
+	RedisRetries: {"sluice_redis_publish_retries_total", counter, "{attempt}", nil, nil,
 		"Publishes to Redis that were tried again."},
-	RedisLoads: {"sluice_redis_function_loads_total", counter, nil, nil,
+	RedisLoads: {"sluice_redis_function_loads_total", counter, "{load}", nil, nil,
 		"Times that the functions were missing in Redis and were loaded."},
 
-	Ready: {"sluice_ready", gauge, nil, nil,
+	TracedSpans: {"sluice_trace_spans_total", counter, "{span}", []string{"result"}, nil,
+		"Spans that ended, by what became of them: exported; failed, the collector did not take them; dropped, because too many waited. They are counted when that is known."},
+
+	Ready: {"sluice_ready", gauge, "", nil, nil,
 		"1 if a message published to the backend came back to this node within a second and it is not stopping, else 0."},
-	ProbeTime: {"sluice_probe_seconds", gauge, nil, nil,
+	ProbeTime: {"sluice_probe_seconds", gauge, "s", nil, nil,
 		"How long that message took."},
-	BuildInfo: {"sluice_build_info", gauge, []string{"version", "revision", "goversion"}, nil,
+	BuildInfo: {"sluice_build_info", gauge, "", []string{"version", "revision", "goversion"}, nil,
 		"Always 1; the labels say what is running."},
 }
 
@@ -167,6 +176,9 @@ func (i Instrument) Labels() []string { return slices.Clone(page[i].labels) }
 
 // Help returns what it means, in a sentence or two.
 func (i Instrument) Help() string { return page[i].help }
+
+// Unit returns its unit by UCUM, such as s, By or {message}, or nothing.
+func (i Instrument) Unit() string { return page[i].unit }
 
 // Kind returns counter, gauge or histogram.
 func (i Instrument) Kind() string { return string(page[i].kind) }

@@ -2,60 +2,13 @@ package otel
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 )
-
-// Source tells a part's numbers. It is called each time that somebody asks, by several goroutines at once.
-type Source func(*Readings)
-
-// Readings is what the sources tell at one time. It is for the goroutine that the source was called from.
-type Readings struct {
-	descs *[instruments]*prometheus.Desc
-	out   chan<- prometheus.Metric
-}
-
-// Value tells the value of a counter or a gauge for these values of its labels. Each combination is told once.
-func (r *Readings) Value(i Instrument, value float64, labels ...string) {
-	t := prometheus.GaugeValue
-	if page[i].kind == counter {
-		t = prometheus.CounterValue
-	}
-	r.tell(i)(prometheus.NewConstMetric(r.descs[i], t, value, labels...))
-}
-
-// Histogram tells several histograms of i as one, for these values of its labels.
-func (r *Readings) Histogram(i Instrument, parts []*Histogram, labels ...string) {
-	l := page[i].layout
-	below := make(map[float64]uint64, len(l.bounds))
-	var n uint64
-	var sum int64
-	for b := range len(l.bounds) + 1 {
-		for _, h := range parts {
-			n += h.counts[b].Load()
-		}
-		if b < len(l.bounds) {
-			below[float64(l.bounds[b])/l.unit] = n
-		}
-	}
-	for _, h := range parts {
-		sum += h.Sum()
-	}
-	r.tell(i)(prometheus.NewConstHistogram(r.descs[i], n, float64(sum)/l.unit, below, labels...))
-}
-
-// tell takes what the constructors return; an error, which is a bug in a source, makes the page fail.
-func (r *Readings) tell(i Instrument) func(prometheus.Metric, error) {
-	return func(m prometheus.Metric, err error) {
-		if err != nil {
-			m = prometheus.NewInvalidMetric(r.descs[i], fmt.Errorf("%s: %w", page[i].name, err))
-		}
-		r.out <- m
-	}
-}
 
 // Page renders the metrics of a node. It may be used concurrently.
 type Page struct{ registry *prometheus.Registry }
@@ -64,7 +17,8 @@ type Page struct{ registry *prometheus.Registry }
 func NewPage(sources ...Source) *Page {
 	c := &collector{sources: sources}
 	for i := range page {
-		c.descs[i] = prometheus.NewDesc(page[i].name, page[i].help, page[i].labels, nil)
+		r := &page[i]
+		c.descs[i] = prometheus.V2.NewDesc(r.name, r.help, prometheus.UnconstrainedLabels(r.labels), nil, prometheus.WithUnit(baseUnits[r.unit]))
 	}
 	p := &Page{registry: prometheus.NewPedanticRegistry()}
 	p.registry.MustRegister(c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -109,8 +63,53 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 }
 
 func (c *collector) Collect(out chan<- prometheus.Metric) {
-	r := &Readings{descs: &c.descs, out: out}
+	r := &Readings{&prometheusOutput{descs: &c.descs, out: out}}
 	for _, s := range c.sources {
 		s(r)
+	}
+}
+
+// prometheusOutput tells readings to Prometheus' library.
+type prometheusOutput struct {
+	descs *[instruments]*prometheus.Desc
+	out   chan<- prometheus.Metric
+}
+
+func (p *prometheusOutput) value(i Instrument, value float64, labels []string) {
+	t := prometheus.GaugeValue
+	if page[i].kind == counter {
+		t = prometheus.CounterValue
+	}
+	p.tell(i)(prometheus.NewConstMetric(p.descs[i], t, value, labels...))
+}
+
+func (p *prometheusOutput) distribution(i Instrument, d *distribution, labels []string) {
+	l := page[i].layout
+	below := make(map[float64]uint64, len(l.bounds))
+	var n uint64
+	for b, bound := range l.bounds {
+		n += d.counts[b]
+		below[l.tell(bound)] = n
+	}
+	m, err := prometheus.NewConstHistogram(p.descs[i], d.n, d.sum, below, labels...)
+	if err == nil && len(d.examples) > 0 {
+		all := make([]prometheus.Exemplar, len(d.examples))
+		for j, e := range d.examples {
+			all[j] = prometheus.Exemplar{Value: l.tell(e.value), Timestamp: e.Time, Labels: prometheus.Labels{
+				"trace_id": hex.EncodeToString(e.TraceID[:]), "span_id": hex.EncodeToString(e.SpanID[:]),
+			}}
+		}
+		m, err = prometheus.NewMetricWithExemplars(m, all...)
+	}
+	p.tell(i)(m, err)
+}
+
+// tell takes what the constructors return; an error, which is a bug in a source, makes the page fail.
+func (p *prometheusOutput) tell(i Instrument) func(prometheus.Metric, error) {
+	return func(m prometheus.Metric, err error) {
+		if err != nil {
+			m = prometheus.NewInvalidMetric(p.descs[i], fmt.Errorf("%s: %w", page[i].name, err))
+		}
+		p.out <- m
 	}
 }

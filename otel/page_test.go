@@ -20,6 +20,14 @@ func TestNames(t *testing.T) {
 		if total := strings.HasSuffix(r.name, "_total"); total != (r.kind == counter) {
 			t.Errorf("%s is a %s", r.name, r.kind)
 		}
+		for ucum, unit := range baseUnits {
+			if named := strings.HasSuffix(strings.TrimSuffix(r.name, "_total"), "_"+unit); named != (r.unit == ucum) {
+				t.Errorf("%s has the unit %q", r.name, r.unit)
+			}
+		}
+		if r.unit == "1" || baseUnits[r.unit] == "" && r.unit != "" && !regexp.MustCompile(`^\{[a-z]+\}$`).MatchString(r.unit) {
+			t.Errorf("%s has the unit %q, which Prometheus would add to its name", r.name, r.unit)
+		}
 		if (r.layout != nil) != (r.kind == histogram) {
 			t.Errorf("%s is a %s and has the layout %v", r.name, r.kind, r.layout)
 		}
@@ -64,8 +72,12 @@ func TestRender(t *testing.T) {
 			}
 		}
 	}
+	body, _, _ := p.Render([]string{openMetrics})
+	if n := strings.Count(string(body), "# UNIT sluice_"); n != 1 || !strings.Contains(string(body), "\n# UNIT sluice_queue_seconds seconds\n") {
+		t.Errorf("%d units in\n%s", n, body)
+	}
 	names := map[string]bool{}
-	body, _, _ := p.Render(nil)
+	body, _, _ = p.Render(nil)
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllStringSubmatch(string(body), -1) {
 		prefix, _, _ := strings.Cut(m[1], "_")
 		names[prefix] = true

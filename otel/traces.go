@@ -27,7 +27,7 @@ func newTraces(ctx context.Context, exporter string) (*traces, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.exporter = bookExports(e, &t.ledger)
+	t.exporter = &spanExporter{e, newLifeline(), &t.ledger}
 	return t, nil
 }
 

@@ -165,7 +165,7 @@ func TestCollectorInTrouble(t *testing.T) {
 func TestQueueFull(t *testing.T) {
 	c := oteltest.Start(t)
 	c.Hang()
-	tel := start(t, nil, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.HTTP, "OTEL_BSP_MAX_QUEUE_SIZE=700", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=100")
+	tel := start(t, nil, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+c.HTTP+"/v1/traces", "OTEL_BSP_MAX_QUEUE_SIZE=700", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=100")
 	provider := tel.tracerProvider()
 	end := func() {
 		_, s := provider.Tracer("test").Start(t.Context(), "x")
