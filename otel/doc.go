@@ -8,4 +8,8 @@
 //   - Counts of buckets are exact: what is at most a bound is counted under it.
 //   - Labels take their values from closed sets, but for the patterns of channel rules, which the operator writes. No
 //     channel's, user's or token's name is a label.
+//   - Nothing is exported unless the environment asks for it; then what goes out over OTLP is what the page says.
+//   - A span that has ended is exported, failed or dropped, and counted as one of them. Whatever a collector does, nothing
+//     waits for it but Shutdown, and that for some seconds.
+//   - What nobody may see of the environment (credentials, headers) is in no error and no log line.
 package otel

@@ -3,6 +3,7 @@ package otel
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
@@ -18,7 +19,7 @@ import (
 // newSpanExporter makes an exporter of spans. It is given no options: they would beat the environment.
 func newSpanExporter(ctx context.Context, kind string) (sdktrace.SpanExporter, error) {
 	if kind == consoleExporter {
-		return stdouttrace.New()
+		return stdouttrace.New(stdouttrace.WithWriter(os.Stdout))
 	}
 	protocol, err := traceSignal.protocol()
 	if err != nil {
@@ -39,7 +40,7 @@ func newSpanExporter(ctx context.Context, kind string) (sdktrace.SpanExporter, e
 // newMetricExporter makes an exporter of metrics, without options as above.
 func newMetricExporter(ctx context.Context, kind string) (sdkmetric.Exporter, error) {
 	if kind == consoleExporter {
-		return stdoutmetric.New()
+		return stdoutmetric.New(stdoutmetric.WithWriter(os.Stdout))
 	}
 	protocol, err := metricSignal.protocol()
 	if err != nil {

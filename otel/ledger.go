@@ -37,7 +37,7 @@ type ledger struct {
 	exporting int
 
 	exported uint64
-	failed   uint64 // the exporter returned an error
+	failed   uint64 // the exporter returned an error; a collector that takes only a part of a batch is one
 	dropped  uint64 // the queue was full, or the node had stopped
 }
 

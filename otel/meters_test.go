@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -236,21 +237,41 @@ func TestMetricsInTrouble(t *testing.T) {
 }
 
 func TestExportFails(t *testing.T) {
-	t.Cleanup(silence(t)) // of what Shutdown tells
+	silence(t) // Shutdown tells what there is
 	tel := start(t, nil, "OTEL_METRICS_EXPORTER=console", "OTEL_METRIC_EXPORT_INTERVAL=1m")
 	if err := tel.Export(); err == nil || !strings.Contains(err.Error(), "parse duration (OTEL_METRIC_EXPORT_INTERVAL)") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// silence sends standard output to a file of the test until the function that it returns is called.
-func silence(t *testing.T) (restore func()) {
+// The exporter named console writes to standard output.
+func TestConsole(t *testing.T) {
+	path := silence(t)
+	tel := start(t, nil, "OTEL_METRICS_EXPORTER=console", "OTEL_TRACES_EXPORTER=console")
+	if err := tel.Export(everything); err != nil {
+		t.Fatal(err)
+	}
+	endSpans(t, tel, 1)
+	tel.Shutdown(t.Context())
+	text, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(text), `"span 0"`) || !strings.Contains(string(text), `"sluice.publish_to_write"`) {
+		t.Errorf("%v, %s", err, text)
+	}
+	wantLedger(t, tel, 1, 0, 0)
+}
+
+// silence sends standard output to a file until the test ends, and returns its name.
+func silence(t *testing.T) (path string) {
 	t.Helper()
-	stdout := os.Stdout
-	f, err := os.Create(t.TempDir() + "/stdout")
+	f, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	stdout := os.Stdout
 	os.Stdout = f
-	return func() { os.Stdout = stdout; f.Close() }
+	t.Cleanup(func() {
+		os.Stdout = stdout
+		f.Close()
+	})
+	return f.Name()
 }

@@ -177,9 +177,6 @@ func (i Instrument) Labels() []string { return slices.Clone(page[i].labels) }
 // Help returns what it means, in a sentence or two.
 func (i Instrument) Help() string { return page[i].help }
 
-// Unit returns its unit by UCUM, such as s, By or {message}, or nothing.
-func (i Instrument) Unit() string { return page[i].unit }
-
 // Kind returns counter, gauge or histogram.
 func (i Instrument) Kind() string { return string(page[i].kind) }
 

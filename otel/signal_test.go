@@ -1,6 +1,9 @@
 package otel
 
 import (
+	"fmt"
+	"maps"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -43,15 +46,28 @@ func TestStartDisabled(t *testing.T) {
 }
 
 func TestStartOff(t *testing.T) {
-	tel := start(t, nil)
-	if tel.tracerProvider() != nil || tel.headSampler() != nil {
-		t.Error("traces are on")
+	before := runtime.NumGoroutine()
+	for _, tel := range []*Telemetry{start(t, nil), nil} {
+		if tel.tracerProvider() != nil || tel.headSampler() != nil || tel.Measured() {
+			t.Error("something is on")
+		}
+		if err := tel.Export(everything); err != nil {
+			t.Error(err)
+		}
+		want := map[string]float64{}
+		for _, result := range []string{"exported", "failed", "dropped"} {
+			want["sluice_trace_spans_total"+fmt.Sprint(map[string]string{"result": result})] = 0
+		}
+		got := series(t, NewPage(tel.Measure))
+		maps.DeleteFunc(got, func(k string, _ float64) bool { return !strings.HasPrefix(k, "sluice_") })
+		if !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if n := runtime.NumGoroutine(); n > before {
+			t.Errorf("%d goroutines, %d before", n, before)
+		}
+		tel.Shutdown(t.Context())
 	}
-	tel = nil
-	if tel.tracerProvider() != nil || tel.headSampler() != nil {
-		t.Error("traces are on")
-	}
-	tel.Shutdown(t.Context())
 }
 
 // What is wrong in the environment is an error at the start; the SDK would take a default, and say so to nobody.
@@ -63,6 +79,9 @@ func TestStartFails(t *testing.T) {
 		err  string
 	}{
 		{"exporter of traces", []string{"OTEL_TRACES_EXPORTER=zipkin"}, `OTEL_TRACES_EXPORTER is "zipkin"; write otlp, console or none`},
+		{"exporter of metrics", []string{"OTEL_METRICS_EXPORTER=statsd"}, `OTEL_METRICS_EXPORTER is "statsd"; write otlp, console or none`},
+		{"Prometheus", []string{"OTEL_METRICS_EXPORTER=prometheus"}, "OTEL_METRICS_EXPORTER: for Prometheus set SLUICE_METRICS"},
+		{"metrics as JSON", []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, "set OTEL_EXPORTER_OTLP_METRICS_PROTOCOL to http/protobuf or grpc"},
 		{"protocol", []string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=udp"}, `OTEL_EXPORTER_OTLP_PROTOCOL is "udp"; write grpc, `},
 		{"protocol of traces", []string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=udp"}, `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is "udp"; `},
 		{"sampler", []string{"OTEL_TRACES_EXPORTER=console", "OTEL_TRACES_SAMPLER=some"}, "OTEL_TRACES_SAMPLER is "},

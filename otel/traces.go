@@ -6,6 +6,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
+// flushMarks is room in the SDK's queue for what ForceFlush puts there.
+const flushMarks = 16
+
 // traces is the way of spans: provider, ledger, the SDK's queue, exporter.
 type traces struct {
 	head     sdktrace.Sampler
@@ -37,8 +40,8 @@ func (t *Telemetry) tracerProvider(more ...sdktrace.TracerProviderOption) *sdktr
 	if t == nil || t.traces == nil {
 		return nil
 	}
-	// The ledger admits as many spans as the SDK's queue holds, so that the queue drops none.
-	queue := sdktrace.NewBatchSpanProcessor(t.traces.exporter, sdktrace.WithMaxQueueSize(t.traces.ledger.limit))
+	// The ledger admits no more spans than the SDK's queue holds besides the marks of flushes, so that the queue drops none.
+	queue := sdktrace.NewBatchSpanProcessor(t.traces.exporter, sdktrace.WithMaxQueueSize(t.traces.ledger.limit+flushMarks))
 	options := append([]sdktrace.TracerProviderOption{
 		sdktrace.WithSampler(sdktrace.AlwaysSample()),
 		sdktrace.WithResource(t.resource),
