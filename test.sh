@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # The one test command: formatting, vet, staticcheck, all Go and JavaScript tests with the race
-# detector, a real Redis and a real Chromium, and a round of fuzzing.
+# detector, a real Redis, a real Jaeger and a real Chromium, and a round of fuzzing.
 #
-#   ./test.sh          everything, some minutes
-#   ./test.sh quick    without browser and fuzzing
+#   ./test.sh          everything, some minutes; the first time some more, since Jaeger is built then
+#   ./test.sh quick    without browser, Jaeger and fuzzing
+#   ./test.sh jaeger   only the tests that read traces back from Jaeger
 #
 # It needs Go and Node. On Debian and Ubuntu it installs the rest (gcc for the race detector,
-# redis-server, promtool, chromium) when it is root or may use sudo; elsewhere it says what is missing.
+# redis-server, prometheus, chromium) when it is root or may use sudo; elsewhere it says what is missing.
+# Jaeger is built from its Go module and kept in the user's cache, see e2e/jaeger/build.sh.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,12 +16,11 @@ staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 mapfile -t modules < <(find . -name go.mod -not -path '*/node_modules/*' -printf '%h\n' | sort) # the first is this one
 fuzz_seconds=30 # for all fuzz targets together, two each at least
 
-quick=false
-case "${1-}" in
-quick) quick=true ;;
-'') ;;
+mode=${1-all}
+case "$mode" in
+all | quick | jaeger) ;;
 *)
-	echo "usage: ./test.sh [quick]" >&2
+	echo "usage: ./test.sh [quick | jaeger]" >&2
 	exit 2
 	;;
 esac
@@ -98,9 +99,12 @@ prepare() {
 	done
 	install gcc gcc libc6-dev
 	install redis-server redis-server
-	install promtool prometheus
-	export CGO_ENABLED=1 SLUICE_REQUIRE_REDIS=1 SLUICE_REQUIRE_PROMTOOL=1
-	if ! $quick; then
+	export CGO_ENABLED=1 SLUICE_REQUIRE_REDIS=1
+	if [ "$mode" != jaeger ]; then
+		install promtool prometheus
+		export SLUICE_REQUIRE_PROMTOOL=1
+	fi
+	if [ "$mode" = all ]; then
 		if [ -z "${CHROMIUM-}" ] && ! command -v chromium-browser google-chrome >/dev/null; then
 			install chromium chromium
 		fi
@@ -111,6 +115,13 @@ prepare() {
 		}
 	fi
 	go mod download
+}
+
+# jaeger has a Jaeger ready for the tests, which fail without one.
+jaeger() {
+	export SLUICE_REQUIRE_JAEGER=1
+	[ -n "${SLUICE_JAEGER-}" ] || SLUICE_JAEGER=$(e2e/jaeger/build.sh) || return
+	export SLUICE_JAEGER
 }
 
 formatted() {
@@ -169,21 +180,32 @@ fuzz() {
 	grep -o 'execs: [0-9]*' <<<"$out" | tail -n 1 || true
 }
 
-prepare
-step "gofmt" formatted
-step "go vet" in_modules go vet ./...
-step "staticcheck" in_modules go run "$staticcheck" ./...
-step "JavaScript syntax" scripts
-mapfile -t packages < <(go list ./... | grep -v '/e2e$')
-go_tests "tests" . -race -shuffle=on -timeout 5m "${packages[@]}"
-for module in "${modules[@]:1}"; do
-	go_tests "tests in $module" "$module" -race -shuffle=on -timeout 5m ./...
-done
-if $quick; then
-	go_tests "end to end, without a browser" . -race -timeout 5m -skip '^TestBrowser' ./e2e
-else
+all() {
+	local module packages
+	step "gofmt" formatted
+	step "go vet" in_modules go vet ./...
+	step "staticcheck" in_modules go run "$staticcheck" ./...
+	step "JavaScript syntax" scripts
+	mapfile -t packages < <(go list ./... | grep -v '/e2e$')
+	go_tests "tests" . -race -shuffle=on -timeout 5m "${packages[@]}"
+	for module in "${modules[@]:1}"; do
+		go_tests "tests in $module" "$module" -race -shuffle=on -timeout 5m ./...
+	done
+	if [ "$mode" = quick ]; then
+		go_tests "end to end, without browser and Jaeger" . -race -timeout 5m -skip '^Test(Browser|Jaeger)' ./e2e
+		return
+	fi
+	step "Jaeger" jaeger
 	go_tests "end to end" . -race -timeout 5m ./e2e
 	fuzz_all
+}
+
+prepare
+if [ "$mode" = jaeger ]; then
+	step "Jaeger" jaeger
+	go_tests "traces in Jaeger" . -race -timeout 5m -run '^TestJaeger' ./e2e
+else
+	all
 fi
 
 echo

@@ -87,14 +87,14 @@ func TestTrimmedHistory(t *testing.T) {
 		h := &history{rig: newRig(t, nil, 2, "--history-messages", "20", "--ring-messages", "16", "--linger", "1ms"), k: k}
 		h.visit(0, 5, func() { h.publish(1, 5) })
 		h.publish(6, 25)
-		want := span(6, 25)
+		want := payloads(6, 25)
 		if got := h.visit(0, 20, nil); !slices.Equal(got, want) {
 			t.Errorf("within the history: got %q, want %q", got, want)
 		}
 		for i := range h.nodes {
 			token, since := h.token, h.since
 			h.publish(26, 125)
-			want := append([]string{"gap truncated"}, span(106, 125)...)
+			want := append([]string{"gap truncated"}, payloads(106, 125)...)
 			if got := h.visit(i, 20, nil); !slices.Equal(got, want) {
 				t.Errorf("too late, at node %s: got %q, want %q", h.nodes[i].name, got, want)
 			}
@@ -103,8 +103,8 @@ func TestTrimmedHistory(t *testing.T) {
 	})
 }
 
-// span lists the payloads of publish(from, to).
-func span(from, to int) (data []string) {
+// payloads lists the payloads of publish(from, to).
+func payloads(from, to int) (data []string) {
 	for i := from; i <= to; i++ {
 		data = append(data, fmt.Sprintf("m%d", i))
 	}
@@ -132,7 +132,7 @@ func TestLostHistory(t *testing.T) {
 					return err == nil
 				})
 				h.publish(7, 9)
-				want := append([]string{"gap truncated"}, span(7, 9)...)
+				want := append([]string{"gap truncated"}, payloads(7, 9)...)
 				if got := h.visit(1, 3, nil); !slices.Equal(got, want) {
 					t.Errorf("at a node that has seen nothing: got %q, want %q", got, want)
 				}
@@ -162,7 +162,7 @@ func TestRestoredBackup(t *testing.T) {
 					news()
 					news = nil
 				}
-				want := append([]string{"gap fork"}, span(7, 9)...)
+				want := append([]string{"gap fork"}, payloads(7, 9)...)
 				if got := h.visit(1, 3, news); !slices.Equal(got, want) {
 					t.Errorf("got %q, want %q", got, want)
 				}

@@ -24,6 +24,7 @@ type node struct {
 	name  string
 	addr  string // host:port; a restart keeps it
 	flags []string
+	env   []string // NAME=value, besides what the test has itself
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the process has ended and its log is complete
 
@@ -38,7 +39,14 @@ const startTime = 20 * time.Second
 // its end if the process complained of a data race or a panic.
 func startNode(t *testing.T, name string, flags ...string) *node {
 	t.Helper()
-	n := &node{t: t, name: name, flags: flags}
+	return startNodeIn(t, nil, name, flags...)
+}
+
+// startNodeIn is startNode with variables of the environment, NAME=value. Those of the test that are about nodes, SLUICE_…
+// and OTEL_…, do not reach a node.
+func startNodeIn(t *testing.T, env []string, name string, flags ...string) *node {
+	t.Helper()
+	n := &node{t: t, name: name, flags: flags, env: env}
 	n.addr = n.start("127.0.0.1:0")
 	t.Cleanup(func() {
 		n.kill()
@@ -75,6 +83,7 @@ func (n *node) start(addr string) string {
 			n.cmd.Env = append(n.cmd.Env, e)
 		}
 	}
+	n.cmd.Env = append(n.cmd.Env, n.env...)
 	r, w, err := os.Pipe()
 	if err != nil {
 		n.t.Fatal(err)

@@ -41,6 +41,12 @@ const rigTime = 90 * time.Second
 // enough history for all of a run unless the flags say otherwise.
 func newRig(t *testing.T, redisConfig []string, n int, flags ...string) *rig {
 	t.Helper()
+	return newRigIn(t, nil, redisConfig, n, flags...)
+}
+
+// newRigIn is newRig with variables of the environment for all nodes, NAME=value.
+func newRigIn(t *testing.T, env, redisConfig []string, n int, flags ...string) *rig {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("SLUICE_E2E_SEED"); s != "" {
 		var err error
@@ -54,7 +60,7 @@ func newRig(t *testing.T, redisConfig []string, n int, flags ...string) *rig {
 		channels: []string{"orders", "news", "chat:1"}, write: bare, ledger: newLedger(), http: httpClient(t, 5*time.Second), stop: make(chan struct{})}
 	flags = append([]string{"--redis", r.redis.URL(), "--history-messages", "50000"}, flags...)
 	for i := range n {
-		r.nodes = append(r.nodes, startNode(t, string(rune('A'+i)), flags...))
+		r.nodes = append(r.nodes, startNodeIn(t, env, string(rune('A'+i)), flags...))
 	}
 	t.Cleanup(func() {
 		cancel()
