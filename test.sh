@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The one test command: formatting, vet, staticcheck, all Go and JavaScript tests with the race
-# detector, a real Redis, a real Jaeger and a real Chromium, and a round of fuzzing.
+# detector, a real Redis, Prometheus, Jaeger and Chromium, and a round of fuzzing.
 #
 #   ./test.sh          everything, some minutes; the first time some more, since Jaeger is built then
 #   ./test.sh quick    without browser, Jaeger and fuzzing
@@ -102,7 +102,7 @@ prepare() {
 	export CGO_ENABLED=1 SLUICE_REQUIRE_REDIS=1
 	if [ "$mode" != jaeger ]; then
 		install promtool prometheus
-		export SLUICE_REQUIRE_PROMTOOL=1
+		export SLUICE_REQUIRE_PROMTOOL=1 SLUICE_REQUIRE_PROMETHEUS=1
 	fi
 	if [ "$mode" = all ]; then
 		if [ -z "${CHROMIUM-}" ] && ! command -v chromium-browser google-chrome >/dev/null; then

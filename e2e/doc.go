@@ -10,9 +10,10 @@
 //     that passes its filter. Slow readers get what the policy says, and cost their neighbours nothing.
 //   - A node that is told to stop owes nobody anything when it is gone, and exits with 0.
 //
-// Tests of traces (TestJaeger…) have a real Jaeger take the spans, and read them back from its API.
+// Tests of traces (TestJaeger…) have a real Jaeger take the spans, and read them back from its API. A real Prometheus
+// asks for every panel of the dashboard in deploy/.
 //
-// SLUICE_REQUIRE_REDIS=1, SLUICE_REQUIRE_BROWSER=1 and SLUICE_REQUIRE_JAEGER=1 make a missing redis-server,
-// Chromium or Jaeger a failure where it is a skipped test otherwise; SLUICE_JAEGER is the path of Jaeger's
-// binary. SLUICE_E2E_SEED repeats the random choices of a run.
+// SLUICE_REQUIRE_REDIS=1, …_BROWSER=1, …_JAEGER=1 and …_PROMETHEUS=1 make a missing redis-server, Chromium, Jaeger or
+// Prometheus a failure where it is a skipped test otherwise; SLUICE_JAEGER is the path of Jaeger's binary.
+// SLUICE_E2E_SEED repeats the random choices of a run.
 package e2e
