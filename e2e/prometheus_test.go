@@ -122,11 +122,11 @@ func (p *prometheus) values(expr string) (all []sampled) {
 	return all
 }
 
-// everAboveZero reports whether one of the series had something to show at some time.
-func everAboveZero(all []sampled) bool {
+// everNotZero reports whether one of the series had something to show at some time.
+func everNotZero(all []sampled) bool {
 	for _, s := range all {
 		for _, v := range s.values {
-			if v > 0 && !math.IsInf(v, 0) {
+			if v != 0 && !math.IsNaN(v) && !math.IsInf(v, 0) {
 				return true
 			}
 		}

@@ -82,7 +82,7 @@ func (p *prometheus) shows(panels []panel, d time.Duration) {
 			mayBeZero := slices.ContainsFunc(quiet, func(metric string) bool { return strings.Contains(q.Expr, metric) })
 			for {
 				all := p.values(q.Expr)
-				if everAboveZero(all) || mayBeZero && len(all) > 0 {
+				if everNotZero(all) || mayBeZero && len(all) > 0 {
 					break
 				}
 				if time.Now().After(deadline) {
