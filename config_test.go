@@ -40,6 +40,7 @@ func TestTableCoversConfig(t *testing.T) {
 		"Transport.Policies": "made by the program of the policies in the file",
 		"Transport.Status":   "made by the program, which knows of the file",
 		"Transport.Metrics":  "made by the program: on if there is an address",
+		"Transport.Clock":    "made by the program",
 		"Channels":           "only in the file",
 	}
 	for _, name := range fields {

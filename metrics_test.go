@@ -155,7 +155,8 @@ func TestMetricsServed(t *testing.T) {
 		if status, body = get(t, http.DefaultClient, base+"/metrics"); status != http.StatusOK {
 			t.Fatalf("got %d %s", status, body)
 		}
-		if strings.Contains(body, "\nsluice_ready 1\n") && strings.Contains(body, "\nsluice_redis_connected 1\n") {
+		if strings.Contains(body, "\nsluice_ready 1\n") && strings.Contains(body, "\nsluice_redis_connected 1\n") &&
+			strings.Contains(body, "\nsluice_clock_offset_seconds ") {
 			break
 		}
 		if time.Since(begin) > patience {

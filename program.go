@@ -33,6 +33,7 @@ type Program struct {
 	listener  net.Listener
 	admin     net.Listener // nil: it is closed
 	metrics   *metrics     // nil: they are off
+	clock     *otel.Clock
 	telemetry *otel.Telemetry
 	watch     *watch // nil: there is no settings file
 
@@ -46,7 +47,7 @@ type Program struct {
 // are exported from now on.
 func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	c := &l.Config
-	p := &Program{config: c, log: log}
+	p := &Program{config: c, log: log, clock: new(otel.Clock)}
 	defer func() {
 		if err != nil {
 			p.telemetry.Shutdown(context.Background())
@@ -68,7 +69,7 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	if p.telemetry, err = otel.Start(context.Background(), otel.Options{Log: log, Node: rand.Text(), Version: version}); err != nil {
 		return nil, &usageError{err}
 	}
-	if p.backend, err = newBackend(c, log); err != nil {
+	if p.backend, err = newBackend(c, p.clock, log); err != nil {
 		return nil, err
 	}
 	p.broker = broker.New(p.backend, broker.Options{
@@ -78,13 +79,14 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 		MaxMessage:   c.Transport.MaxMessage,
 		Logger:       log,
 		Arrivals:     p.measured(),
+		Clock:        p.clock,
 		History: func(channel string) (messages int, age time.Duration) {
 			return p.inForce.Load().History(channel)
 		},
 	})
 	t := c.Transport
 	t.Access, t.Policies, t.Status = access(c), &p.policies, p.status
-	t.Metrics = p.measured()
+	t.Metrics, t.Clock = p.measured(), p.clock
 	if p.transport, err = transport.New(p.broker, t, log); err != nil {
 		return nil, err
 	}
@@ -95,12 +97,13 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	return p, nil
 }
 
-func newBackend(c *Config, log *slog.Logger) (broker.Backend, error) {
+func newBackend(c *Config, clock *otel.Clock, log *slog.Logger) (broker.Backend, error) {
 	if c.Redis == "" {
 		return memory.New(memory.Config{}), nil
 	}
 	r := redis.DefaultConfig()
 	r.URL, r.Prefix, r.ChannelPrefix, r.Logger = c.Redis, c.RedisPrefix, c.RedisChannelPrefix, log
+	r.Clock = clock
 	r.MaxPayload, r.PublishTimeout = c.Transport.MaxMessage, c.Transport.PublishWait
 	b, err := redis.New(r)
 	if err != nil {

@@ -18,6 +18,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"sluice/otel"
 )
 
 // Options say how much a broker keeps. The zero value of a field is its default.
@@ -28,6 +30,7 @@ type Options struct {
 	MaxMessage   int           // bytes of a payload that Publish takes; default 1 MiB
 	Logger       *slog.Logger  // nil discards
 	Arrivals     bool          // note when each message arrives, for Message.Waited
+	Clock        *otel.Clock   // of publish times; nil is the machine's
 
 	// History limits the channel's history at each publish; nil means the defaults of PublishOptions.
 	History func(channel string) (messages int, age time.Duration)
@@ -119,7 +122,7 @@ func (b *Broker) Publish(ctx context.Context, m *Message, o PublishOptions) (Rec
 		return Receipt{}, err
 	}
 	if m.Time.IsZero() {
-		m.Time = time.Now()
+		m.Time = b.options.Clock.Publish()
 	}
 	if o.Messages == 0 && o.Age == 0 && b.options.History != nil {
 		o.Messages, o.Age = b.options.History(m.Channel)

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"sluice/otel"
 )
 
 // Message is one message of one channel. It is immutable once it has been given to a backend or a
@@ -33,11 +35,8 @@ const MaxFormats = 4
 // Durable reports whether m has a place in its channel's history.
 func (m *Message) Durable() bool { return !m.Position.IsZero() }
 
-// epoch is where Now begins.
-var epoch = time.Now()
-
 // Now returns nanoseconds by a clock that nobody sets, from the start of the process on.
-func Now() int64 { return int64(time.Since(epoch)) }
+func Now() int64 { return otel.Now() }
 
 // Waited returns how long before now, a time of Now, a log of this process was first handed m: nanoseconds, of which it
 // tells whole microseconds, and at most 71 minutes. It returns false if that was not noted: see Options.Arrivals.

@@ -31,6 +31,7 @@ func everything(r *Readings) {
 				labels[j] = fmt.Sprintf("v%d", j+series)
 			}
 			switch {
+			case series > 0 && len(labels) == 0:
 			case page[i].kind == histogram:
 				h1, h2 := i.Histogram(), i.Histogram()
 				for v := range int64(100) {
@@ -39,7 +40,7 @@ func everything(r *Readings) {
 				}
 				h1.Observe(1 << 50)
 				r.Histogram(i, []*Histogram{h1, h2}, labels...)
-			case series == 0 || len(labels) > 0:
+			default:
 				r.Value(i, float64(i)+float64(series)/4, labels...)
 			}
 		}

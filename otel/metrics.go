@@ -15,6 +15,8 @@ const (
 	Writes
 	WrittenBytes
 	ClampedTimes
+	ClockOffset
+	ClockError
 
 	Sessions
 	SessionsLimit
@@ -102,6 +104,10 @@ var page = [instruments]row{
 		"Bytes written to clients' connections, before TLS and HTTP/2, without WebSocket handshakes."},
 	ClampedTimes: {"sluice_clock_clamped_total", counter, "{message}", []string{"transport"}, nil,
 		"Messages whose publish time was in this node's future; they count as 0 seconds old."},
+	ClockOffset: {"sluice_clock_offset_seconds", gauge, "s", nil, nil,
+		"By how much Redis' clock is ahead of this node's. Publish times are told by Redis' clock."},
+	ClockError: {"sluice_clock_error_seconds", gauge, "s", nil, nil,
+		"How wrong that may be: half of the best round trip."},
 
 	Sessions: {"sluice_sessions", gauge, "{session}", []string{"transport", "format"}, nil,
 		"Client connections that are open."},

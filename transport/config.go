@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/middleware"
+	"sluice/otel"
 )
 
 // Config is what a Server is made with. DefaultConfig gives every default; New refuses nonsense.
@@ -16,6 +17,8 @@ type Config struct {
 	TrustedProxies []string // whose X-Forwarded-For is believed: addresses and CIDR blocks; empty: nobody's
 	AccessLog      bool     // log a line for each request
 	Metrics        bool     // measure writes and publishes, for Server.Measure; the broker's Options.Arrivals belongs to it
+
+	Clock *otel.Clock // of the node, the broker's too; nil is the machine's
 
 	// Policies say how the messages of a channel are delivered; after they have been changed, call
 	// Server.Reload. nil: as each subscriber wishes.

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"sync/atomic"
-	"time"
 
 	"sluice/broker"
 	"sluice/otel"
@@ -18,6 +17,7 @@ type meter struct {
 	known known           // the newest of them: most sessions take the same
 	lap   int64           // when the write before it ended, or the pass began; of broker.Now
 	wall  int64           // what makes a Unix time, in nanoseconds, of a time of broker.Now; as of this pass
+	clock *otel.Clock
 }
 
 // streamMeter is the part of one transport.
@@ -34,8 +34,8 @@ type streamMeter struct {
 	}
 }
 
-func newMeter() *meter {
-	m := new(meter)
+func newMeter(clock *otel.Clock) *meter {
+	m := &meter{clock: clock}
 	for i := range m.by {
 		b := &m.by[i]
 		b.publishToWrite, b.queue = otel.PublishToWrite.Histogram(), otel.QueueTime.Histogram()
@@ -64,7 +64,7 @@ type stamp struct {
 // begin is called before a pass flushes.
 func (m *meter) begin() {
 	m.lap = broker.Now()
-	m.wall = time.Now().UnixNano() - m.lap
+	m.wall = m.clock.Wall()
 }
 
 // wrote is called after each write of s: n bytes, which is all of it if whole is true. If later is true they are on their way,
@@ -105,7 +105,7 @@ func (m *meter) finished(s *session, at int64) {
 	}
 	s.owed = nil
 	b.count(o.bytes, at-o.begin)
-	d := delivery{to: b, now: at, wall: time.Now().UnixNano() - broker.Now() + at}
+	d := delivery{to: b, now: at, wall: m.clock.Wall() + at}
 	d.addOwed(o)
 	d.end()
 }

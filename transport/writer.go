@@ -43,7 +43,7 @@ type writer struct {
 func newWriter(s *Server) *writer {
 	w := &writer{server: s, wake: make(chan struct{}, 1), fans: map[string]*fan{}}
 	if s.config.Metrics {
-		w.meter = newMeter()
+		w.meter = newMeter(s.config.Clock)
 	}
 	return w
 }

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -13,14 +14,14 @@ import (
 //
 //	1 PREVIOUS POSITION TIME #EVENT #KEY #TRACE EVENTKEYTRACEPAYLOAD
 //
-// 1 is the version, TIME Unix milliseconds, #… lengths in bytes. Of a live message PREVIOUS and
+// 1 is the version, TIME Unix microseconds, #… lengths in bytes. Of a live message PREVIOUS and
 // POSITION are "-". lua/core.lua writes it, and appendLive.
 
 // maxText is how many bytes event, key and traceparent may have each.
 const maxText = 200
 
-// maxTime keeps publish times within what a time.Time and a browser's Date can tell.
-const maxTime = 1<<48 - 1
+// maxTime keeps publish times, in microseconds, within what Unix nanoseconds can tell: until 2262.
+const maxTime = math.MaxInt64 / 1000
 
 // parseAnnouncement reads what anybody may have written. It reports false unless all of it is right.
 func parseAnnouncement(channel, s string) (*broker.Message, bool) {
@@ -72,7 +73,7 @@ func setPositions(m *broker.Message, previous, position string) bool {
 
 // parseNumber reads decimal digits up to maxTime.
 func parseNumber(s string) (int64, bool) {
-	if s == "" || len(s) > 15 {
+	if s == "" || len(s) > 16 {
 		return 0, false
 	}
 	n := int64(0)
@@ -85,18 +86,18 @@ func parseNumber(s string) (int64, bool) {
 	return n, n <= maxTime
 }
 
-func publishTime(ms int64) time.Time {
-	if ms == 0 {
+func publishTime(micros int64) time.Time {
+	if micros == 0 {
 		return time.Time{}
 	}
-	return time.UnixMilli(ms)
+	return time.UnixMicro(micros)
 }
 
-func publishMS(t time.Time) int64 {
-	if t.IsZero() || t.UnixMilli() < 0 || t.UnixMilli() > maxTime {
+func publishMicros(t time.Time) int64 {
+	if t.IsZero() || t.UnixMicro() < 0 || t.UnixMicro() > maxTime {
 		return 0
 	}
-	return t.UnixMilli()
+	return t.UnixMicro()
 }
 
 // deliverable reports whether the small fields can go out as they are on every transport.
@@ -120,7 +121,7 @@ func cleanText(s string) bool {
 // appendLive writes the announcement of a live message.
 func appendLive(b []byte, m *broker.Message, trace string) []byte {
 	b = append(b, "1 - - "...)
-	for _, n := range []int64{publishMS(m.Time), int64(len(m.Event)), int64(len(m.Key)), int64(len(trace))} {
+	for _, n := range []int64{publishMicros(m.Time), int64(len(m.Event)), int64(len(m.Key)), int64(len(trace))} {
 		b = append(strconv.AppendInt(b, n, 10), ' ')
 	}
 	b = append(b, m.Event...)

@@ -16,8 +16,8 @@ func TestParseAnnouncement(t *testing.T) {
 		in   string
 		want *broker.Message // nil: refused
 	}{
-		{"durable", "1 " + link + " 1795426843459 2 1 3 evktr a b", &broker.Message{Event: "ev", Key: "k", Trace: "tr ", Data: []byte("a b")}},
-		{"live", "1 - - 1795426843459 0 0 0 x", &broker.Message{Data: []byte("x")}},
+		{"durable", "1 " + link + " 1795426843459123 2 1 3 evktr a b", &broker.Message{Event: "ev", Key: "k", Trace: "tr ", Data: []byte("a b")}},
+		{"live", "1 - - 1795426843459123 0 0 0 x", &broker.Message{Data: []byte("x")}},
 		{"no time, no payload", "1 - - 0 0 0 0 ", &broker.Message{Data: []byte{}}},
 		{"empty", "", nil},
 		{"another version", "2 - - 0 0 0 0 ", nil},
@@ -33,7 +33,8 @@ func TestParseAnnouncement(t *testing.T) {
 		{"a reserved event", "1 - - 0 3 0 0 gap", nil},
 		{"a line break in the event", "1 - - 0 3 0 0 a\nb", nil},
 		{"a key that is not UTF-8", "1 - - 0 0 1 0 \xff", nil},
-		{"a time out of range", "1 - - 281474976710656 0 0 0 x", nil},
+		{"a time out of range", "1 - - 9223372036854776 0 0 0 x", nil},
+		{"a time with too many digits", "1 - - 00000000000000001 0 0 0 x", nil},
 		{"two spaces", "1 - -  0 0 0 0 x", nil},
 	} {
 		got, ok := parseAnnouncement("c", tc.in)
@@ -45,14 +46,14 @@ func TestParseAnnouncement(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", tc.name, got, tc.want)
 		}
 	}
-	m, _ := parseAnnouncement("c", "1 "+link+" 1795426843459 0 0 0 x")
-	if m.Previous.String()+" "+m.Position.String() != link || m.Time.UnixMilli() != 1795426843459 {
+	m, _ := parseAnnouncement("c", "1 "+link+" 1795426843459123 0 0 0 x")
+	if m.Previous.String()+" "+m.Position.String() != link || m.Time.UnixMicro() != 1795426843459123 {
 		t.Errorf("got %v after %v at %v", m.Position, m.Previous, m.Time)
 	}
 }
 
 func FuzzAnnouncement(f *testing.F) {
-	f.Add("1 1795426843459-0-9f3c 1795426843460-1-0001 1795426843459 2 1 3 evktr a b")
+	f.Add("1 1795426843459-0-9f3c 1795426843460-1-0001 1795426843459123 2 1 3 evktr a b")
 	f.Add("1 - - 0 0 0 0 ")
 	f.Add("1 - - 0 200 200 200 ")
 	f.Fuzz(func(t *testing.T, s string) {
@@ -72,7 +73,7 @@ func FuzzAnnouncement(f *testing.F) {
 }
 
 func FuzzEntry(f *testing.F) {
-	f.Add("1795426843460-1", "p", "1795426843459-0-9f3c", "x", "0001", "t", "1795426843459", "payload", "created")
+	f.Add("1795426843460-1", "p", "1795426843459-0-9f3c", "x", "0001", "t", "1795426843459123", "payload", "created")
 	f.Add("", "p", "-", "x", "", "t", "0", "", "")
 	f.Fuzz(func(t *testing.T, id, f1, v1, f2, v2, f3, v3, data, event string) {
 		m, ok := parseEntry("c", []any{id, []any{f1, v1, f2, v2, f3, v3, "d", data, "e", event}})
@@ -120,7 +121,7 @@ func checkForeign(t *testing.T, m *broker.Message) {
 	if m.Durable() != !m.Previous.IsZero() || m.Durable() && !m.Previous.Before(m.Position) {
 		t.Errorf("%v after %v", m.Position, m.Previous)
 	}
-	if !m.Time.IsZero() && (m.Time.Before(time.UnixMilli(0)) || m.Time.UnixMilli() > maxTime) {
+	if !m.Time.IsZero() && (m.Time.Before(time.UnixMicro(0)) || m.Time.UnixMicro() > maxTime) {
 		t.Errorf("time %v", m.Time)
 	}
 }

@@ -113,6 +113,9 @@ func (b *Backend) Run(ctx context.Context, s broker.Sink) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { b.keepLoaded(ctx) })
+	if b.config.Clock != nil {
+		wg.Go(func() { b.keepClock(ctx) })
+	}
 	verify := time.NewTicker(b.config.VerifyInterval)
 	defer verify.Stop()
 	started := 0

@@ -29,7 +29,7 @@ func TestPublishReachesHistoryAndListeners(t *testing.T) {
 			b, r := run(t, redistest.Start(t), mode.adjust)
 			join(t, b, r, "news")
 			genesis := read(t, b, broker.Range{Channel: "news"}).Head
-			at := time.UnixMilli(1795426843459)
+			at := time.UnixMicro(1795426843459123)
 			m := &broker.Message{
 				Channel: "news", Event: "créé", Key: "k 1", Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 				Time: at, Data: []byte("a\x00b\r\n\xff"),
@@ -297,7 +297,7 @@ func TestRawAndStoredKeepTheirOrder(t *testing.T) {
 func TestLiveKeepsItsFields(t *testing.T) {
 	b, r := run(t, redistest.Start(t), nil)
 	join(t, b, r, "c")
-	m := &broker.Message{Channel: "c", Event: "moved", Key: "42", Trace: "00-t", Time: time.UnixMilli(1795426843459), Data: []byte("x y")}
+	m := &broker.Message{Channel: "c", Event: "moved", Key: "42", Trace: "00-t", Time: time.UnixMicro(1795426843459123), Data: []byte("x y")}
 	for _, id := range []string{"", "i"} {
 		if receipt, err := b.Publish(t.Context(), m, broker.PublishOptions{Live: true, ID: id}); err != nil || receipt != (broker.Receipt{}) {
 			t.Fatalf("got %+v, %v", receipt, err)

@@ -64,7 +64,7 @@ func redisTime(b *testing.B, s *redistest.Server, command string) float64 {
 
 // BenchmarkParseAnnouncement is what a node does for every durable message before it is delivered.
 func BenchmarkParseAnnouncement(b *testing.B) {
-	s := "1 1795426843459-0-9f3c 1795426843460-1-0001 1795426843459 7 2 0 createdk1" + string(make([]byte, 128))
+	s := "1 1795426843459-0-9f3c 1795426843460-1-0001 1795426843459123 7 2 0 createdk1" + string(make([]byte, 128))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, ok := parseAnnouncement("news", s); !ok {

@@ -8,6 +8,8 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"sluice/otel"
 )
 
 // Config says where Redis is and how patient a Backend is with it. The zero value of a field is
@@ -53,6 +55,10 @@ type Config struct {
 	// NoFunctions uses EVALSHA where FCALL would be used. Servers that know no functions (Redis 6)
 	// are recognised without it; there the public function does not exist.
 	NoFunctions bool
+	// Clock is given the estimate of how far Redis' clock is from it, by which publish times are told; nil: nobody wants to know.
+	Clock *otel.Clock
+	// ClockInterval is how often that is estimated; default 10 s.
+	ClockInterval time.Duration
 	// Logger gets connection losses and their ends, nothing per message; nil discards.
 	Logger *slog.Logger
 }
@@ -73,6 +79,7 @@ func DefaultConfig() Config {
 		LoopbackInterval:  5 * time.Second,
 		VerifyInterval:    5 * time.Second,
 		LeaveDelay:        200 * time.Millisecond,
+		ClockInterval:     10 * time.Second,
 		ChannelsPerConn:   50_000,
 		PublishWorkers:    4,
 		PublishQueue:      1024,
@@ -109,7 +116,7 @@ func (c *Config) complete() error {
 		{&c.IdempotencyWindow, d.IdempotencyWindow}, {&c.MetaAge, d.MetaAge}, {&c.DialTimeout, d.DialTimeout},
 		{&c.CommandTimeout, d.CommandTimeout}, {&c.PublishTimeout, d.PublishTimeout}, {&c.PingInterval, d.PingInterval},
 		{&c.LinkTimeout, d.LinkTimeout}, {&c.LoopbackInterval, d.LoopbackInterval},
-		{&c.VerifyInterval, d.VerifyInterval}, {&c.LeaveDelay, d.LeaveDelay},
+		{&c.VerifyInterval, d.VerifyInterval}, {&c.LeaveDelay, d.LeaveDelay}, {&c.ClockInterval, d.ClockInterval},
 	} {
 		if *f.value <= 0 {
 			*f.value = f.def

@@ -20,7 +20,7 @@ func parseEntry(channel string, entry any) (*broker.Message, bool) {
 	}
 	m := &broker.Message{Channel: channel}
 	var previous, tag string
-	var ms int64
+	var micros int64
 	for i := 0; i < len(fields); i += 2 {
 		name, ok1 := fields[i].(string)
 		value, ok2 := fields[i+1].(string)
@@ -33,7 +33,7 @@ func parseEntry(channel string, entry any) (*broker.Message, bool) {
 		case "x":
 			tag = value
 		case "t":
-			if ms, ok = parseNumber(value); !ok {
+			if micros, ok = parseNumber(value); !ok {
 				return nil, false
 			}
 		case "d":
@@ -49,7 +49,7 @@ func parseEntry(channel string, entry any) (*broker.Message, bool) {
 	if m.Data == nil || previous == "-" || !setPositions(m, previous, id+"-"+tag) || !deliverable(m) {
 		return nil, false
 	}
-	m.Time = publishTime(ms)
+	m.Time = publishTime(micros)
 	return m, true
 }
 

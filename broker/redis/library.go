@@ -25,7 +25,7 @@ var publicSource string
 const (
 	nodeLibrary   = "sluice_1"
 	publicLibrary = "sluice"
-	publicVersion = 1 // count it up with every change of core.lua or public.lua
+	publicVersion = 2 // count it up with every change of core.lua or public.lua
 )
 
 // function is one of the nodes' functions: FCALL name, or EVALSHA sha of script where there are no functions.

@@ -110,7 +110,7 @@ func (b *Backend) newRequest(m *broker.Message, o broker.PublishOptions) *reques
 		m:    m,
 		keys: []string{b.keys.stream(m.Channel), b.keys.meta(m.Channel), b.keys.seen(m.Channel, o.ID)},
 		args: []any{
-			m.Data, b.publish, tagText(uint16(mathrand.Uint32())), publishMS(m.Time), o.Messages, max(o.Age.Milliseconds(), 1),
+			m.Data, b.publish, tagText(uint16(mathrand.Uint32())), publishMicros(m.Time), o.Messages, max(o.Age.Milliseconds(), 1),
 			b.config.MetaAge.Milliseconds(), max(window.Milliseconds(), 1), m.Event, m.Key, trace, live,
 		},
 	}

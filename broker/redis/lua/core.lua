@@ -1,7 +1,7 @@
 -- What all of Sluice's functions share. Go puts a head before this file and the registrations after it.
 --
 -- A channel's keys are in one slot; PREFIX:{CHANNEL} is in front of all of them:
---   :s      stream, the history. Fields: p previous position, x tag, t time in ms, d payload [, e event, k key, c traceparent]
+--   :s      stream, the history. Fields: p previous position, x tag, t time in µs, d payload [, e event, k key, c traceparent]
 --   :m      last position (meta). It outlives the stream, so that a channel whose history expired keeps its line
 --   :i:ID   position of the publish with this idempotency key
 --   :a      Pub/Sub channel of the announcements:
@@ -26,10 +26,10 @@ local function newer(a, b)
   return ams > bms or (ams == bms and aseq > bseq)
 end
 
--- now returns milliseconds and, from the microseconds, a tag for those who have no random one.
+-- now returns microseconds and, from them, a tag for those who have no random one.
 local function now()
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000), string.format('%04x', t[2] % 65536)
+  return t[1] * 1000000 + t[2], string.format('%04x', t[2] % 65536)
 end
 
 -- begin finds the position of a channel whose meta is missing: that of its newest entry if meta alone was evicted,
@@ -42,13 +42,13 @@ local function begin(stream)
     end
   end
   redis.call('DEL', stream)
-  local ms, tag = now()
-  return string.format('%.0f-0-%s', ms, tag), true
+  local us, tag = now()
+  return string.format('%.0f-0-%s', math.floor(us / 1000), tag), true
 end
 
 -- publish stores and announces one message, atomically.
 -- KEYS stream, meta [, idempotency]
--- ARGV 1 payload, 2 PUBLISH or SPUBLISH, 3 tag, 4 time ms, 5 messages and 6 age ms to keep, 7 age of meta ms,
+-- ARGV 1 payload, 2 PUBLISH or SPUBLISH, 3 tag, 4 time µs, 5 messages and 6 age ms to keep, 7 age of meta ms,
 --      8 idempotency window ms, 9 event, 10 key, 11 traceparent, 12 "1" if live
 -- reply {position, 0}; {position of the first, 1} for a duplicate; a live message's position is ''
 local function publish(keys, a)

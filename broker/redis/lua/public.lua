@@ -81,10 +81,10 @@ redis.register_function('sluice_publish', function(keys, args)
     return redis.error_reply('ERR sluice_publish: ' .. string.gsub(wrong, '[^\32-\126]', '?'))
   end
   local base = 'sluice:{' .. keys[1] .. '}:'
-  local ms, tag = now()
+  local us, tag = now()
   local seen = o.id ~= '' and (base .. 'i:' .. o.id) or nil
   return publish({ base .. 's', base .. 'm', seen }, {
-    args[1], 'PUBLISH', tag, string.format('%.0f', ms), o.messages, o.age, meta_age, window,
+    args[1], 'PUBLISH', tag, string.format('%.0f', us), o.messages, o.age, meta_age, window,
     o.event, o.key, o.traceparent, o.live,
   })
 end)
