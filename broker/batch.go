@@ -9,6 +9,7 @@ type Batch struct {
 	Last     Position // where a subscription stands that has it; zero: where it stood
 	Skipped  int      // messages that were dropped on purpose since the batch before
 	Array    bool     // the policy asks for an array where the wire format has them
+	Released int64    // when the policy let it go, a time of Now; 0: it was not held, or nobody is to know
 	Live     bool     // it was published while its subscribers were there: not what they had missed, nor from the history
 
 	from, to uint64 // log indices

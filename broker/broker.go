@@ -31,6 +31,7 @@ type Options struct {
 	Logger       *slog.Logger  // nil discards
 	Arrivals     bool          // note when each message arrives, for Message.Waited
 	Clock        *otel.Clock   // of publish times; nil is the machine's
+	Tracer       *otel.Tracer  // nil traces nothing; else Arrivals must be set
 
 	// History limits the channel's history at each publish; nil means the defaults of PublishOptions.
 	History func(channel string) (messages int, age time.Duration)
@@ -61,6 +62,7 @@ type Broker struct {
 	options Options
 	log     *slog.Logger
 	stats   Stats
+	transit *otel.Histogram // nil without Options.Arrivals
 
 	mu   sync.RWMutex
 	logs map[string]*Log
@@ -89,6 +91,9 @@ type membership struct {
 func New(b Backend, o Options) *Broker {
 	o.defaults()
 	br := &Broker{backend: b, options: o, log: o.Logger, logs: map[string]*Log{}}
+	if o.Arrivals {
+		br.transit = otel.TransitTime.Histogram()
+	}
 	br.work.wake = make(chan struct{}, 1)
 	br.fetches.wake = make(chan struct{}, fetchers)
 	return br
@@ -127,7 +132,13 @@ func (b *Broker) Publish(ctx context.Context, m *Message, o PublishOptions) (Rec
 	if o.Messages == 0 && o.Age == 0 && b.options.History != nil {
 		o.Messages, o.Age = b.options.History(m.Channel)
 	}
-	r, err := b.backend.Publish(ctx, m, o)
+	var r Receipt
+	var err error
+	if b.options.Tracer != nil {
+		r, err = b.publishTraced(ctx, m, o)
+	} else {
+		r, err = b.backend.Publish(ctx, m, o)
+	}
 	if err != nil {
 		return Receipt{}, fmt.Errorf("publish to %s: %w", m.Channel, err)
 	}

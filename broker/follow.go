@@ -9,6 +9,7 @@ package broker
 func (s *Subscription) Follow(n *Lane) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
+	s.speak(n)
 	if s.lane != nil {
 		s.pass()
 		s.lane.followers--
@@ -49,6 +50,9 @@ func (s *Subscription) TooSlow() bool { return s.tooSlow }
 // Unsettled reports whether s may have something to take though its lane is not ready: it waits for
 // the log or for the history.
 func (s *Subscription) Unsettled() bool { return s.phase != flowing }
+
+// Replaying reports whether s waits for the log, or for a part of the history.
+func (s *Subscription) Replaying() bool { return s.phase == waiting || s.phase == fetching }
 
 // takeLane returns the next batch of what the lane has let go and s has not had. It returns nil if
 // there is none, or if something else than that comes first: a gap, or the history. l.mu is held.
@@ -95,6 +99,7 @@ func (s *Subscription) have(b *Batch) *Batch {
 // countMissed counts what s was not given of a run that was made for it. What the lane dropped while
 // s followed has been counted already.
 func (s *Subscription) countMissed(r *run) {
+	s.reportMissed(r, r.slow)
 	switch d := s.lane.policy.Drops; {
 	case r.slow:
 		for _, x := range r.dropped {
@@ -117,6 +122,7 @@ func (s *Subscription) judge(r *run) (conflate bool) {
 	case slow && p.Slow.Then == ThenGap:
 		s.leave()
 		p.Drops.Add(DropLapped, int(r.from-s.next))
+		s.skip(r.from, DropLapped)
 		s.lose(Gap{From: s.position, To: l.positionBefore(r.from), Reason: Lapped})
 		s.flow(max(r.from, l.ring.first))
 	case (slow || out && s.caughtUp) && p.Slow.Then == ThenConflate:

@@ -18,6 +18,7 @@ type Lane struct {
 	// Guarded by log.mu.
 	refs      int // Lane minus Release
 	followers int
+	flowing   int       // of them, those that have started
 	run       *run      // the newest, or an empty one where the lane began
 	scanned   uint64    // what is between run.to and this was dropped
 	at        Position  // of the last durable message or gap before scanned; zero: there was none
@@ -109,7 +110,7 @@ func (n *Lane) poll(now time.Time, open bool) (ready bool, again time.Time) {
 		p = Pending{} // rather early than never
 	}
 	s := l.stretch(n.scanned, next, false, c)
-	r := &run{from: n.run.to, to: next, quiet: n.scanned}
+	r := &run{from: n.run.to, to: next, quiet: n.scanned, traced: len(l.traces) > 0}
 	p.Messages = s.bare
 	ms, hold := r.sift(n.policy.Stages, now, p)
 	if !hold.IsZero() {
@@ -119,6 +120,8 @@ func (n *Lane) poll(now time.Time, open bool) (ready bool, again time.Time) {
 	n.again, n.since = Again{}, time.Time{}
 	r.supersede(&s)
 	r.count(n.policy.Drops, n.followers)
+	r.succeed(ms, n.policy.Key, s.bare)
+	n.report(r)
 	r.cut(&s, ms, n.policy)
 	n.scanned = next
 	if !r.at.IsZero() {
@@ -126,6 +129,12 @@ func (n *Lane) poll(now time.Time, open bool) (ready bool, again time.Time) {
 	}
 	if len(r.batches) == 0 {
 		return false, time.Time{}
+	}
+	if l.broker.options.Tracer != nil {
+		released := Now()
+		for _, b := range r.batches {
+			b.Released = released
+		}
 	}
 	n.run, n.last = r, now
 	return true, time.Time{}
@@ -182,8 +191,9 @@ func (n *Lane) missed(from, to, told uint64, durable, slow bool) (*run, *Batch) 
 		stages, key = n.policy.Slow.Stages, n.policy.Slow.Key
 	}
 	s := n.log.stretch(from, to, durable, n.log.compacted(key, false))
-	r := &run{from: told, to: to, quiet: from, durable: durable, slow: slow}
+	r := &run{from: told, to: to, quiet: from, durable: durable, slow: slow, traced: len(n.log.traces) > 0}
 	ready := r.siftAll(stages, n.last, s.bare)
+	r.succeed(ready, key, s.bare)
 	r.supersede(&s)
 	r.cut(&s, ready, n.policy)
 	n.seldom[n.place] = r

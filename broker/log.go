@@ -1,6 +1,9 @@
 package broker
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Log is one channel as this node sees it: a bounded ring of messages that all subscriptions read
 // by cursors. It follows one line of the channel's history by its predecessor links and repairs
@@ -38,6 +41,9 @@ type Log struct {
 	lanes     []*Lane
 	compacts  []*compact
 	listeners []Listener
+	flowing   int // subscriptions that have started and are not closed
+	traces    []openTrace
+	unmarked  atomic.Int32 // of them, those that not all listeners have marked
 }
 
 type logState uint8
@@ -151,6 +157,9 @@ func (l *Log) follow(m *Message) {
 }
 
 func (l *Log) push(m *Message) {
+	if l.flowing > 0 && l.broker.options.Arrivals && m.Gap == nil {
+		l.trace(m)
+	}
 	for _, c := range l.compacts {
 		c.push(l.ring.next, m)
 	}

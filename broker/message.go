@@ -19,13 +19,14 @@ type Message struct {
 	Previous Position  // the durable message before it in the channel; the channel's genesis for the first
 	Event    string    // SSE event name; "" is "message"
 	Key      string    // conflation key; "" has none
-	Trace    string    // W3C traceparent of the publisher; "" has none
+	Trace    string    // W3C traceparent of the publish span, or of who published without Sluice; "" has none
 	Time     time.Time // when it was published, by the publishing node's or Redis' clock; zero: unknown
 	Data     []byte
 	Gap      *Gap // not nil: no message at all but the notice of a gap
 
 	text    atomic.Int32  // 0 unknown, 1 valid UTF-8, 2 not
 	arrived atomic.Uint32 // microseconds of Now, which go round in 71 minutes; 0: not noted
+	trace   atomic.Pointer[otel.Delivery]
 	wires   [MaxFormats]atomic.Pointer[[]byte]
 }
 

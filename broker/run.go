@@ -15,6 +15,8 @@ type run struct {
 	at       Position // where who has had it stands; zero: where it stood
 	batches  []*Batch
 	dropped  []dropped
+	traced   bool // some of the messages may be traced
+	lost     []lost
 }
 
 // dropped is how many messages went for a reason.
@@ -91,6 +93,9 @@ func (r *run) sift(stages []Stage, now time.Time, p Pending) (ready []*Message, 
 		}
 		if n := len(p.Messages) - len(ready); n > 0 {
 			r.dropped = append(r.dropped, dropped{stage.Name(), n})
+			if r.traced {
+				r.lose(stage.Name(), p.Messages, ready)
+			}
 		}
 		p.Messages = ready
 	}

@@ -81,6 +81,9 @@ func (b *Broker) Measure(r *otel.Readings) {
 	r.Value(otel.LogMessages, float64(messages))
 	r.Value(otel.LogBytes, float64(bytes))
 	s := &b.stats
+	if b.transit != nil {
+		r.Histogram(otel.TransitTime, []*otel.Histogram{b.transit})
+	}
 	r.Value(otel.Received, float64(s.Durable.Load()), "durable")
 	r.Value(otel.Received, float64(s.Live.Load()), "live")
 	r.Value(otel.Repairs, float64(s.Repairs.Load()))

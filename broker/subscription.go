@@ -58,6 +58,23 @@ func (s *Subscription) Position() Position { return s.position }
 // Resumed reports whether s came with a position.
 func (s *Subscription) Resumed() bool { return !s.since.IsZero() }
 
+// Close says that s takes nothing any more; all that may be called then is Follow. If it ends because something went wrong, why
+// says what, and over which transport it went; else why is "".
+func (s *Subscription) Close(over, why string) {
+	l := s.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.phase == waiting {
+		return
+	}
+	s.abandon(over, why)
+	l.flowing--
+	if s.lane != nil {
+		s.lane.flowing--
+	}
+	s.phase = waiting
+}
+
 // Started reports whether s has its place: from now on nothing that is published is missed.
 func (s *Subscription) Started() bool {
 	if s.phase != waiting {
@@ -71,10 +88,20 @@ func (s *Subscription) Started() bool {
 
 // start finds the place of a waiting subscription if the log can tell it by now. l.mu is held.
 func (s *Subscription) start() {
-	l := s.log
-	if s.phase != waiting || !l.ready {
+	if s.phase != waiting || !s.log.ready {
 		return
 	}
+	s.place()
+	if s.phase != waiting {
+		s.log.flowing++
+		if s.lane != nil {
+			s.lane.flowing++
+		}
+	}
+}
+
+func (s *Subscription) place() {
+	l := s.log
 	s.liveFrom = l.ring.next
 	switch {
 	case s.since.IsZero():
@@ -246,6 +273,9 @@ func (s *Subscription) takeAhead() *Batch {
 	var ms []*Message
 	for ; s.next < l.ring.next && s.phase == ahead; s.next++ {
 		m := l.ring.at(s.next)
+		if d := m.Delivery(); d != nil && m.Durable() && (m.Position == s.since || m.Position.Before(s.since)) {
+			d.Left() // the client has it from another node
+		}
 		switch {
 		case !m.Durable():
 			ms = append(ms, m)

@@ -8,6 +8,7 @@ type Instrument uint8
 // All metrics of a node. docs/observability.md says how to read them, and a test holds it against this page.
 const (
 	PublishToWrite Instrument = iota
+	TransitTime
 	QueueTime
 	WriteTime
 	DeliveriesPerWrite
@@ -90,6 +91,8 @@ var (
 var page = [instruments]row{
 	PublishToWrite: {"sluice_publish_to_write_seconds", histogram, "s", []string{"transport"}, durations,
 		"From a message's publish time to the end of the write that carried it, for messages published while their subscriber was there."},
+	TransitTime: {"sluice_transit_seconds", histogram, "s", nil, durations,
+		"From a message's publish time to its arrival at this node."},
 	QueueTime: {"sluice_queue_seconds", histogram, "s", []string{"transport"}, durations,
 		"From a message's arrival at this node to the end of the write that carried it; what a policy holds back waits here."},
 	WriteTime: {"sluice_write_seconds", histogram, "s", []string{"transport"}, durations,

@@ -78,6 +78,7 @@ func (w *writer) leave(f *feed) {
 func (w *writer) unfan(f *feed) {
 	fan := f.group.fan
 	w.server.counts.subscriptions[f.session.over].Add(-1)
+	f.Close(carrierNames[f.session.over], "")
 	f.group.remove(f)
 	if len(fan.plain.feeds) == 0 && fan.paced == nil {
 		fan.log.Unlisten(fan)
