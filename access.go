@@ -24,6 +24,7 @@ type openAccess struct{}
 func (a openAccess) Authorize(*http.Request) (transport.Grant, error) { return a, nil }
 func (openAccess) Subscribe(string) error                             { return nil }
 func (openAccess) Publish(string) error                               { return nil }
+func (openAccess) Trace() error                                       { return nil }
 
 // closedAccess lets nobody in.
 type closedAccess struct{}

@@ -36,12 +36,14 @@ func TestTableCoversConfig(t *testing.T) {
 		delete(fields, p)
 	}
 	except := map[string]string{
-		"Transport.Access":   "made by the program",
-		"Transport.Policies": "made by the program of the policies in the file",
-		"Transport.Status":   "made by the program, which knows of the file",
-		"Transport.Metrics":  "made by the program: on if there is an address",
-		"Transport.Clock":    "made by the program",
-		"Channels":           "only in the file",
+		"Transport.Access":     "made by the program",
+		"Transport.Policies":   "made by the program of the policies in the file",
+		"Transport.Status":     "made by the program, which knows of the file",
+		"Transport.Metrics":    "made by the program: on if there is an address",
+		"Transport.Tracer":     "made by the program",
+		"Transport.TraceTrust": "made by the program",
+		"Transport.Clock":      "made by the program",
+		"Channels":             "only in the file",
 	}
 	for _, name := range fields {
 		if except[name] == "" {

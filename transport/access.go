@@ -16,6 +16,9 @@ type Access interface {
 // A Grant that knows who it is for may have the method Subject() string, constant for its life: a stable name,
 // the same for all credentials of that user or service, "" if there is none. What has a subject is limited by it
 // and no longer by its address.
+//
+// A Grant may have the method Trace() error, which says whether its sessions may ask for traces of all their messages (trace=1);
+// without it they may not.
 type Grant interface {
 	Subscribe(channel string) error
 	Publish(channel string) error

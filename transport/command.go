@@ -28,6 +28,7 @@ type command struct {
 	Conflate string          `json:"conflate"`
 	Filter   string          `json:"filter"`
 	message                  // publish
+	at       int64           // when it came, of broker.Now
 }
 
 // commandQueue makes the commands of a session that have to wait, in order: at most one goroutine,
@@ -46,7 +47,9 @@ const maxQueued = 1 << 20
 
 // command has one command done. It must not block: the socket's reader calls it.
 func (h wsHandler) command(data []byte) {
+	at := broker.Now()
 	c, p := decodeCommand(data)
+	c.at = at
 	if tooFast := h.server.limits.take(limitCommand, h.ws.client); tooFast != nil {
 		p = tooFast // those that can't be read count, too
 	}
@@ -130,8 +133,10 @@ func (h wsHandler) runCommands() {
 			h.publish(c)
 		case "ping":
 			h.ping(c)
+		case "ack":
+			h.ack(c)
 		default:
-			h.reply(c.Ref, problem(BadRequest, fmt.Sprintf("unknown type %.40q; there are subscribe, unsubscribe, publish and ping", c.Type)))
+			h.reply(c.Ref, problem(BadRequest, fmt.Sprintf("unknown type %.40q; there are subscribe, unsubscribe, publish, ack and ping", c.Type)))
 		}
 	}
 }

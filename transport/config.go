@@ -18,7 +18,9 @@ type Config struct {
 	AccessLog      bool     // log a line for each request
 	Metrics        bool     // measure writes and publishes, for Server.Measure; the broker's Options.Arrivals belongs to it
 
-	Clock *otel.Clock // of the node, the broker's too; nil is the machine's
+	Tracer     *otel.Tracer // makes spans of requests, messages and writes; nil: none. The broker's Options.Tracer belongs to it
+	TraceTrust otel.Trust   // what a publisher's traceparent decides where there is no Tracer: TrustParent passes it on
+	Clock      *otel.Clock  // of the node, the broker's too; nil is the machine's
 
 	// Policies say how the messages of a channel are delivered; after they have been changed, call
 	// Server.Reload. nil: as each subscriber wishes.

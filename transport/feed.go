@@ -72,13 +72,14 @@ func (w *writer) leave(f *feed) {
 		}
 	}
 	s.unmark(f)
-	w.unfan(f)
+	w.unfan(f, "")
 }
 
-func (w *writer) unfan(f *feed) {
+// unfan gives up f; failure is what went wrong, "" if nothing did.
+func (w *writer) unfan(f *feed, failure string) {
 	fan := f.group.fan
 	w.server.counts.subscriptions[f.session.over].Add(-1)
-	f.Close(carrierNames[f.session.over], "")
+	f.Close(carrierNames[f.session.over], failure)
 	f.group.remove(f)
 	if len(fan.plain.feeds) == 0 && fan.paced == nil {
 		fan.log.Unlisten(fan)

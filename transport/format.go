@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/broker"
+	"sluice/otel"
 )
 
 // format is a wire format: how messages and what the server has to say look to one kind of client.
@@ -159,6 +160,15 @@ func teller(b *broker.Batch) int {
 		}
 	}
 	return 0
+}
+
+// appendTraceparent appends the name of a span, if it is one, to a JSON object that has members.
+func appendTraceparent(dst []byte, c otel.Context) []byte {
+	if c.IsZero() {
+		return dst
+	}
+	dst = append(dst[:len(dst)-1], `,"traceparent":"`...)
+	return append(c.Append(dst), '"', '}')
 }
 
 // appendSkipped appends the number of skipped messages to a JSON object that has members.

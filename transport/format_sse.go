@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +13,10 @@ import (
 )
 
 // sse is text/event-stream (WHATWG HTML §9.2.5) with bare payloads, or with envelopes as data.
-type sse struct{ envelope bool }
+type sse struct {
+	envelope bool
+	context  bool // what is traced has its traceparent: a field of the event that EventSource ignores, or of the envelope
+}
 
 func (e sse) slot() int {
 	if e.envelope {
@@ -23,7 +27,7 @@ func (e sse) slot() int {
 
 // shared: on a stream with one channel the id depends on nothing but the message.
 func (e sse) shared(s *session, f *feed, b *broker.Batch) []byte {
-	if len(s.feeds) != 1 {
+	if len(s.feeds) != 1 || e.context && slices.ContainsFunc(b.Messages, traced) {
 		return nil
 	}
 	return b.Wire(e.slot(), func(ms []*broker.Message) []byte {
@@ -72,8 +76,22 @@ func (e sse) appendBody(dst []byte, b *broker.Batch, i, teller int) []byte {
 	if i == teller {
 		dst = append(appendSkipped(dst[:len(dst)-1], b.Skipped), '\n')
 	}
+	if !e.context {
+		return dst
+	}
+	c := b.Messages[i].Context()
+	switch {
+	case c.IsZero():
+	case e.envelope:
+		dst = append(appendTraceparent(dst[:len(dst)-1], c), '\n')
+	default:
+		dst = append(c.Append(append(dst, "traceparent: "...)), '\n')
+	}
 	return dst
 }
+
+// traced reports whether m names a span that a client may go on from.
+func traced(m *broker.Message) bool { return !m.Context().IsZero() }
 
 // body is the event of m without its id and its final blank line; all sessions share it.
 func (e sse) body(m *broker.Message) []byte {

@@ -104,7 +104,7 @@ func (wsJSON) shared(_ *session, _ *feed, b *broker.Batch) []byte {
 // frameOf is the frame of m alone; all sessions share it.
 func frameOf(m *broker.Message) []byte {
 	return m.Wire(slotWSJSON, func(m *broker.Message) []byte {
-		return appendText(nil, appendEnvelope(make([]byte, 0, len(m.Data)+128), m))
+		return appendText(nil, appendTraceparent(appendEnvelope(make([]byte, 0, len(m.Data)+128), m), m.Context()))
 	})
 }
 

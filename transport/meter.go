@@ -16,8 +16,9 @@ type meter struct {
 	taken []*broker.Batch // what is in the write that is being put together
 	known known           // the newest of them: most sessions take the same
 	lap   int64           // when the write before it ended, or the pass began; of broker.Now
-	wall  int64           // what makes a Unix time, in nanoseconds, of a time of broker.Now; as of this pass
+	wall  int64           // what makes a publish time, in Unix nanoseconds, of a time of broker.Now; as of this pass
 	clock *otel.Clock
+	trace *writeTracer // nil: nothing is traced
 }
 
 // streamMeter is the part of one transport.
@@ -34,8 +35,8 @@ type streamMeter struct {
 	}
 }
 
-func newMeter(clock *otel.Clock) *meter {
-	m := &meter{clock: clock}
+func newMeter(w *writer) *meter {
+	m := &meter{clock: w.server.config.Clock, trace: newWriteTracer(w)}
 	for i := range m.by {
 		b := &m.by[i]
 		b.publishToWrite, b.queue = otel.PublishToWrite.Histogram(), otel.QueueTime.Histogram()
@@ -50,15 +51,26 @@ func newMeter(clock *otel.Clock) *meter {
 // nothing can be forgotten.
 type owed struct {
 	stamps  []stamp
-	history int   // messages that have no stamp, since their age says nothing
-	bytes   int   // of a write that is under way in a goroutine
-	begin   int64 // of that one
+	history int         // messages that have no stamp, since their age says nothing
+	bytes   int         // of a write that is under way in a goroutine
+	begin   int64       // when the first write of it began
+	traces  *owedTraces // nil: nothing is traced
 }
 
 // stamp is a message that is owed. A time is 0 if it is not known.
 type stamp struct {
 	published int64 // Unix nanoseconds
 	arrived   int64 // of broker.Now
+}
+
+func stampOf(m *broker.Message, now int64) (at stamp) {
+	if !m.Time.IsZero() {
+		at.published = m.Time.UnixNano()
+	}
+	if waited, ok := m.Waited(now); ok {
+		at.arrived = now - waited
+	}
+	return at
 }
 
 // begin is called before a pass flushes.
@@ -75,23 +87,28 @@ func (m *meter) wrote(s *session, n int, whole, later bool) {
 	b := &m.by[s.over]
 	switch {
 	case later:
-		m.owe(s, now)
+		m.owe(s, begin, now)
 		s.owed.bytes, s.owed.begin = n, begin
 		return
 	case n > 0:
 		b.count(n, now-begin)
 	}
 	if !whole {
-		m.owe(s, now)
+		m.owe(s, begin, now)
 		return
 	}
 	d := delivery{to: b, now: now, wall: now + m.wall}
 	if s.owed != nil {
 		d.addOwed(s.owed)
+		m.trace.wroteOwed(s, n, now, d.wall)
 		s.owed = nil
 	}
 	for _, batch := range m.taken {
-		d.add(m.know(batch))
+		k := m.know(batch)
+		d.add(k)
+		if m.trace != nil && (k.trace != nil || m.trace.wants(s, k, d.wall)) {
+			m.trace.wrote(s, m.taken, k, begin, now, n)
+		}
 	}
 	d.end()
 	m.forget()
@@ -107,6 +124,9 @@ func (m *meter) finished(s *session, at int64) {
 	b.count(o.bytes, at-o.begin)
 	d := delivery{to: b, now: at, wall: m.clock.Wall() + at}
 	d.addOwed(o)
+	s.owed = o
+	m.trace.wroteOwed(s, o.bytes, at, d.wall)
+	s.owed = nil
 	d.end()
 }
 
@@ -122,6 +142,9 @@ type known struct {
 	messages  int   // without gaps
 	published times // Unix nanoseconds, of those that have it
 	arrived   times // of broker.Now, of those for which it was noted
+
+	trace *batchTrace // nil: none of it is traced
+	due   int64       // the first publish time, and what a policy held it back; only where anything is traced
 }
 
 // times are points in time. Their sum may overflow: what is computed of it is small again.
@@ -161,7 +184,7 @@ func (m *meter) know(b *broker.Batch) *known {
 	if k.batch == b {
 		return k
 	}
-	k.batch, k.messages = b, 0
+	k.batch, k.messages, k.trace = b, 0, nil
 	k.published.reset()
 	k.arrived.reset()
 	for _, msg := range b.Messages {
@@ -179,13 +202,19 @@ func (m *meter) know(b *broker.Batch) *known {
 			k.arrived.add(m.lap - waited)
 		}
 	}
+	if m.trace != nil {
+		m.trace.know(k)
+	}
 	return k
 }
 
 // owe notes in s what was taken, for when it will have been written.
-func (m *meter) owe(s *session, now int64) {
+func (m *meter) owe(s *session, begin, now int64) {
 	if s.owed == nil {
-		s.owed = new(owed)
+		s.owed = &owed{begin: begin}
+	}
+	if m.trace != nil {
+		m.trace.owe(s.owed, m)
 	}
 	for _, batch := range m.taken {
 		for _, msg := range batch.Messages {
@@ -194,14 +223,7 @@ func (m *meter) owe(s *session, now int64) {
 			case !batch.Live:
 				s.owed.history++
 			default:
-				var at stamp
-				if !msg.Time.IsZero() {
-					at.published = msg.Time.UnixNano()
-				}
-				if waited, ok := msg.Waited(now); ok {
-					at.arrived = now - waited
-				}
-				s.owed.stamps = append(s.owed.stamps, at)
+				s.owed.stamps = append(s.owed.stamps, stampOf(msg, now))
 			}
 		}
 	}

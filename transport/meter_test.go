@@ -388,7 +388,7 @@ func TestMetricsResults(t *testing.T) {
 
 // Measuring allocates nothing per delivery.
 func TestMeterAllocatesNothing(t *testing.T) {
-	m, s := newMeter(nil), &session{over: overWS}
+	m, s := newMeter(&writer{server: new(Server)}), &session{over: overWS}
 	b := &broker.Batch{Live: true}
 	for range 100 {
 		b.Messages = append(b.Messages, &broker.Message{Time: time.Now(), Data: []byte("x")})

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,13 +10,13 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
 
 	"sluice/broker"
+	"sluice/otel"
 )
 
 // message is a message as JSON publishers write it.
@@ -28,6 +29,7 @@ type message struct {
 	ID          string          `json:"id"`
 	Live        bool            `json:"live"`
 	Traceparent string          `json:"traceparent"`
+	caller      string          // traceparent of the request, which its span has taken if there is one
 	size        int
 }
 
@@ -65,9 +67,6 @@ func (m *message) payload() ([]byte, error) {
 	return []byte(s), nil
 }
 
-// traceparent is version 00 of https://www.w3.org/TR/trace-context-1/#traceparent-header.
-var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
-
 // publish is where all messages of all clients come through. It counts those that are acknowledged; who answers a client counts the
 // others.
 func (s *Server) publish(ctx context.Context, g Grant, m *message, over carrier) (broker.Receipt, *Problem) {
@@ -82,8 +81,13 @@ func (s *Server) publish(ctx context.Context, g Grant, m *message, over carrier)
 		return broker.Receipt{}, problemOf(err)
 	}
 	bm := &broker.Message{Channel: m.Channel, Event: m.Event, Key: m.Key, Data: data}
-	if traceparent.MatchString(m.Traceparent) { // W3C: what can't be parsed is ignored
-		bm.Trace = m.Traceparent
+	switch { // W3C: what can't be parsed is ignored
+	case s.config.Tracer != nil:
+		bm.Trace = m.Traceparent // the broker makes a span, and knows whom to trust
+	case s.config.TraceTrust == otel.TrustParent:
+		if c, ok := otel.ParseContext(cmp.Or(m.Traceparent, m.caller)); ok {
+			bm.Trace = c.String()
+		}
 	}
 	var begin int64
 	if s.config.Metrics {
@@ -93,7 +97,7 @@ func (s *Server) publish(ctx context.Context, g Grant, m *message, over carrier)
 	if err != nil {
 		p := problemOf(err)
 		if p.Code == Unavailable || p.Code == Internal {
-			s.log.Warn("publish failed", "err", err)
+			s.log.WarnContext(ctx, "publish failed", "err", err)
 		}
 		return r, p
 	}
@@ -127,7 +131,7 @@ func (s *Server) servePublishRaw(c echo.Context) error {
 	}
 	m := &message{
 		Channel: channel, Data64: body, Event: pick("event", "Sluice-Event"), Key: pick("key", "Sluice-Key"),
-		ID: pick("id", "Idempotency-Key"), Traceparent: r.Header.Get("Traceparent"),
+		ID: pick("id", "Idempotency-Key"), caller: r.Header.Get("Traceparent"),
 	}
 	switch live := pick("live", "Sluice-Live"); live {
 	case "", "0", "false":
@@ -296,9 +300,7 @@ func decodeMessage(raw []byte, r *http.Request) (*message, error) {
 		return nil, problem(BadRequest, "something follows the message")
 	}
 	in.message.Channel = in.Channel
-	if in.Traceparent == "" {
-		in.Traceparent = r.Header.Get("Traceparent")
-	}
+	in.caller = r.Header.Get("Traceparent")
 	return &in.message, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"sluice/broker"
 	"sluice/middleware"
+	"sluice/otel"
 )
 
 // listenRequest is what a GET /sse or GET /ws asks for.
@@ -20,6 +21,8 @@ type listenRequest struct {
 	terms    terms             // of delivery, one per channel
 	query    url.Values
 	grant    Grant
+	connect  *otel.Connect // the request's span; nil: it is not traced
+	pinned   bool          // all messages of the session are to be traced
 }
 
 // parseListen reads the query of r and asks whether the caller may listen. An error is a *Problem
@@ -59,6 +62,9 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 		if err := l.grant.Subscribe(c); err != nil {
 			return nil, problem(Forbidden, err.Error())
 		}
+	}
+	if l.pinned, err = s.pin(q.Get("trace"), l.grant); err != nil {
+		return nil, err
 	}
 	var wishes []middleware.Delivery
 	if wished {

@@ -100,6 +100,7 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 //	request id     is in the answer and in all that is logged about the request
 //	access log     (access-log) sees every answer, also the refusals of those below
 //	recover        makes a panic an answer like any other, 500
+//	span           of a request to publish, or to listen; what is below is in it
 //	origin, CORS   before all that refuses for other reasons, so that an allowed page can read why
 //	rate limits    (connect-rate, publish-rate) of the client's address, before anyone's credentials are looked at
 //	the handler    asks Access, then the limits of the subject (settle), and the size of the body
@@ -129,11 +130,12 @@ func (s *Server) routes() http.Handler {
 		return s.limits.refuse(limitPublish, c.Request(), wait)
 	})
 	n := &s.counts
-	e.GET("/sse", s.serveSSE, counting(n.connects[overSSE]), cors, stream)
-	e.GET("/ws", s.serveWS, counting(n.connects[overWS]), cors, socket)
-	e.POST("/publish", s.servePublish, counting(n.publishes[overHTTP]), cors, publish)
-	e.POST("/publish/*", s.servePublishRaw, counting(n.publishes[overHTTP]), cors, publish)
-	for _, path := range []string{"/sse", "/publish", "/publish/*"} {
+	e.GET("/sse", s.serveSSE, s.connecting(overSSE), counting(n.connects[overSSE]), cors, stream)
+	e.GET("/ws", s.serveWS, s.connecting(overWS), counting(n.connects[overWS]), cors, socket)
+	e.POST("/publish", s.servePublish, s.tracing, counting(n.publishes[overHTTP]), cors, publish)
+	e.POST("/publish/*", s.servePublishRaw, s.tracing, counting(n.publishes[overHTTP]), cors, publish)
+	e.POST("/ack", s.serveAck, cors)
+	for _, path := range []string{"/sse", "/publish", "/publish/*", "/ack"} {
 		e.OPTIONS(path, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) }, cors)
 	}
 	e.GET("/healthz", s.serveHealth)
@@ -288,7 +290,7 @@ func (s *Server) handleError(err error, c echo.Context) {
 	}
 	if p.Code == Internal {
 		id := middleware.RequestID(c)
-		s.log.Error("request failed", "path", c.Path(), "request_id", id, "err", err)
+		s.log.ErrorContext(c.Request().Context(), "request failed", "path", c.Path(), "request_id", id, "err", err)
 		p = problem(Internal, "tell the operator the request id "+id)
 	}
 	p.write(c.Response())

@@ -63,7 +63,8 @@ func newLoggingNode(t *testing.T, backend broker.Backend, log *slog.Logger, chan
 	if change != nil {
 		change(&c)
 	}
-	b := broker.New(backend, broker.Options{MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond, Arrivals: c.Metrics})
+	b := broker.New(backend, broker.Options{MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond,
+		Arrivals: c.Metrics || c.Tracer != nil, Tracer: c.Tracer, Clock: c.Clock})
 	s, err := New(b, c, log)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +120,10 @@ func (n *node) post(path, contentType, body string) (int, []byte) {
 }
 
 // event is one event of a stream as EventSource would see it.
-type event struct{ name, id, data, retry string }
+type event struct {
+	name, id, data, retry string
+	other                 string // a field that EventSource ignores
+}
 
 // stream reads text/event-stream by the book (WHATWG HTML §9.2.6).
 type stream struct {
@@ -186,6 +190,10 @@ func (s *stream) next() (e event, err error) {
 			e.id = value
 		case "retry":
 			e.retry = value
+		default:
+			if field != "" {
+				e.other = line
+			}
 		}
 	}
 }
@@ -300,6 +308,8 @@ type frame struct {
 	Skipped                                                                                           int
 	Messages                                                                                          []frame
 	Deliver                                                                                           json.RawMessage
+	Traceparent                                                                                       string
+	Traced                                                                                            json.RawMessage
 }
 
 // want reads the next frame that is not a heartbeat and checks its type; "" is any.

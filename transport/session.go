@@ -151,6 +151,9 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 		if m := s.writer.meter; m != nil {
 			m.taken = append(m.taken, batch)
 		}
+		if len(s.writer.connects) > 0 && !batch.Live {
+			s.writer.replayed(s, batch)
+		}
 		if s.untold && s.ws == nil && !batch.Last.IsZero() { // it has an id
 			s.untold = false
 		}

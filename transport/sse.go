@@ -22,7 +22,7 @@ var sseHeader = [][2]string{
 // serveSSE answers GET /sse.
 func (s *Server) serveSSE(c echo.Context) error {
 	r := c.Request()
-	l, err := s.parseListen(r, "channel", "resume", "lastEventId", "format", "heartbeat")
+	l, err := s.parseListen(r, "channel", "resume", "lastEventId", "format", "heartbeat", "trace", "traceparent")
 	if err != nil {
 		return err
 	}
@@ -30,14 +30,22 @@ func (s *Server) serveSSE(c echo.Context) error {
 		return problem(BadRequest, "name at least one channel: /sse?channel=NAME")
 	}
 	ss := s.newSession(l.grant, overSSE)
+	var how sse
 	switch f := l.query.Get("format"); f {
 	case "", "plain":
-		ss.format = sse{}
 	case "json":
-		ss.format = sse{envelope: true}
+		how.envelope = true
 	default:
 		return problem(BadRequest, "format is plain or json")
 	}
+	switch t := l.query.Get("traceparent"); t {
+	case "":
+	case "1":
+		how.context = true
+	default:
+		return problem(BadRequest, "traceparent can only be 1")
+	}
+	ss.format = how
 	switch h := l.query.Get("heartbeat"); h {
 	case "":
 	case "event":
@@ -56,6 +64,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 	if refusal != nil {
 		return s.refuseSSE(c, refusal)
 	}
+	l.connect = connectOf(c)
 	s.counts.connects[overSSE].add(resultOK)
 	if h := l.terms.header(l.channels); h != "" {
 		c.Response().Header().Set(deliverHeader, h)
@@ -70,6 +79,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 // this is a whole stream with nothing but the time to come back.
 func (s *Server) refuseSSE(c echo.Context, p *Problem) error {
 	s.counts.connects[overSSE].add(p.Code)
+	connectOf(c).End(http.StatusOK, string(p.Code))
 	h := c.Response().Header()
 	for _, kv := range sseHeader {
 		h.Set(kv[0], kv[1])

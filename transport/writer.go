@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/broker"
+	"sluice/otel"
 )
 
 // writer serves a share of the node's sessions from one goroutine: it takes what they are owed from
@@ -14,6 +15,7 @@ import (
 // locks on the way from a log to a socket. A node has a few, one a core.
 type writer struct {
 	server *Server
+	index  int // which one it is
 	wake   chan struct{}
 	meter  *meter // nil: nobody wants to know
 
@@ -34,16 +36,21 @@ type writer struct {
 	draining bool
 	scratch  []byte
 	places   []broker.Place
-	due      dueGroups   // groups whose lanes are to be asked at a time
-	alarm    *time.Timer // of the first of them
-	alarmAt  time.Time   // when it goes off; zero: it is not set
-	held     bool        // this pass has found nothing but what is held back
+	due      dueGroups                  // groups whose lanes are to be asked at a time
+	alarm    *time.Timer                // of the first of them
+	alarmAt  time.Time                  // when it goes off; zero: it is not set
+	connects map[*session]*otel.Connect // whose requests are traced and not over; nil: nothing is traced
+	pins     map[*session]struct{}      // that want to see all their messages traced
+	held     bool                       // this pass has found nothing but what is held back
 }
 
 func newWriter(s *Server) *writer {
-	w := &writer{server: s, wake: make(chan struct{}, 1), fans: map[string]*fan{}}
-	if s.config.Metrics {
-		w.meter = newMeter(s.config.Clock)
+	w := &writer{server: s, index: len(s.writers), wake: make(chan struct{}, 1), fans: map[string]*fan{}}
+	if s.config.Metrics || s.config.Tracer != nil {
+		w.meter = newMeter(w)
+	}
+	if s.config.Tracer != nil {
+		w.connects, w.pins = map[*session]*otel.Connect{}, map[*session]struct{}{}
 	}
 	return w
 }
@@ -137,6 +144,9 @@ func (w *writer) pass() {
 			w.askAll(fan.paced)
 		}
 	}
+	if w.server.config.Tracer != nil {
+		w.marked(dirty)
+	}
 	w.askDue()
 	w.held = w.held && len(w.run) == 0
 	if w.meter != nil {
@@ -182,6 +192,9 @@ func (w *writer) flush(s *session) {
 		}
 		n, busy, err := s.link.write(b)
 		if err != nil {
+			if w.meter != nil {
+				w.meter.failed(s, closedByPeer)
+			}
 			w.drop(s, closedByPeer)
 			return
 		}
@@ -209,6 +222,9 @@ func (w *writer) flush(s *session) {
 			}
 		}
 		s.busy = busy
+	}
+	if len(w.connects) > 0 {
+		w.connected(s)
 	}
 	if s.ending && s.state != closed && !s.owes() {
 		w.settle(s)
@@ -238,6 +254,7 @@ func (w *writer) start(s *session, l *listenRequest) {
 	w.sessions = append(w.sessions, s)
 	w.server.counts.sessions[s.format.slot()].Add(1)
 	s.seen.Store(now)
+	w.watch(s, l)
 	s.wroteAt, s.wait = now, now+w.server.config.JoinTimeout.Milliseconds()
 	if l.rejected != nil {
 		s.out = s.format.refuse(s.out, nil, l.rejected)
@@ -263,9 +280,17 @@ func (w *writer) drop(s *session, why closeReason) {
 		why = s.why
 	}
 	s.state = closed
-	for _, f := range s.feeds {
-		w.unfan(f)
+	failure := ""
+	if why == closedSlow || why == closedSilent {
+		failure = closeNames[why]
 	}
+	for _, f := range s.feeds {
+		w.unfan(f, failure)
+	}
+	if w.meter != nil {
+		w.meter.failedOwed(s, why)
+	}
+	w.unwatch(s, why)
 	s.feeds, s.dirty, s.out, s.rest, s.head, s.owed = nil, nil, nil, nil, nil, nil
 	s.link.close()
 	last := len(w.sessions) - 1

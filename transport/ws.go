@@ -37,7 +37,7 @@ func (s *Server) serveWS(c echo.Context) error {
 		}
 		return problem(BadRequest, f.detail)
 	}
-	l, err := s.parseListen(r, "channel", "resume", "lastEventId", "gaps")
+	l, err := s.parseListen(r, "channel", "resume", "lastEventId", "gaps", "trace")
 	if err != nil {
 		return err
 	}
@@ -61,6 +61,7 @@ func (s *Server) serveWS(c echo.Context) error {
 	if err != nil { // it has answered, or the connection is gone
 		s.release()
 		c.Response().Committed = true
+		connectOf(c).End(http.StatusBadRequest, string(BadRequest))
 		return nil
 	}
 	c.Response().Committed, c.Response().Status = true, http.StatusSwitchingProtocols
@@ -73,6 +74,7 @@ func (s *Server) serveWS(c echo.Context) error {
 	if l.badToken != nil {
 		l.rejected = problemOf(l.badToken)
 	}
+	l.connect = connectOf(c)
 	s.counts.connects[overWS].add(resultOK)
 	_ = conn.NetConn().SetDeadline(time.Time{})
 	s.launch(ss, conn.NetConn(), emptyReader(), l)

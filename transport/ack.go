@@ -1,0 +1,79 @@
+package transport
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/broker"
+	"sluice/otel"
+)
+
+// A client may say that it has a traced message: by the traceparent that it came with. It becomes a span, and nothing else.
+
+// ack is the command of WebSocket clients.
+func (h wsHandler) ack(c command) {
+	if _, ok := otel.ParseContext(c.Traceparent); !ok {
+		h.reply(c.Ref, problem(BadRequest, "traceparent is that of a message"))
+		return
+	}
+	traced := false
+	if t := h.server.config.Tracer; t != nil {
+		traced = t.Ack(h.id, carrierNames[overWS], c.Traceparent, c.at)
+	}
+	b := appendRef([]byte(`{"type":"reply"`), c.Ref)
+	b = append(b, `,"traced":`...)
+	if traced {
+		b = append(b, "true}"...)
+	} else {
+		b = append(b, "false}"...)
+	}
+	h.writer.post(func() { h.send(appendText(nil, b)) })
+}
+
+// maxAck bounds the body of POST /ack.
+const maxAck = 1 << 10
+
+// serveAck answers POST /ack, for clients of SSE: {"session":ID,"traceparent":…}, whatever the content type, since beacons choose their
+// own. 204 if it has become a span.
+func (s *Server) serveAck(c echo.Context) error {
+	now := broker.Now()
+	r := c.Request()
+	grant, err := s.config.Access.Authorize(r)
+	if err != nil {
+		return problem(Forbidden, err.Error())
+	}
+	if p := s.limits.take(limitCommand, s.limits.key(r, grant)); p != nil {
+		return p
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxAck))
+	if err != nil {
+		if p := problemOf(err); p.Code == TooLarge {
+			return p
+		}
+		return problem(BadRequest, "the body could not be read to its end")
+	}
+	var in struct {
+		Session     string `json:"session"`
+		Traceparent string `json:"traceparent"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		return problem(BadRequest, "not JSON: "+plain(err))
+	}
+	id, err := base64.RawURLEncoding.DecodeString(in.Session)
+	if err != nil || len(id) != len(session{}.id) {
+		return problem(BadRequest, "session is that of the welcome")
+	}
+	if _, ok := otel.ParseContext(in.Traceparent); !ok {
+		return problem(BadRequest, "traceparent is that of a message")
+	}
+	t := s.config.Tracer
+	if t == nil || !t.Ack([12]byte(id), carrierNames[overSSE], in.Traceparent, now) {
+		return problem(NotFound, "this node has not sent that message, or too long ago")
+	}
+	c.Response().Header().Set("Cache-Control", "no-store")
+	return c.NoContent(http.StatusNoContent)
+}
