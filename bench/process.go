@@ -19,7 +19,7 @@ type process struct {
 }
 
 // startProcess runs a program pinned to one core and waits until it listens.
-func startProcess(core int, listen, logFile string, argv ...string) (*process, error) {
+func startProcess(core int, env []string, listen, logFile string, argv ...string) (*process, error) {
 	if c, err := net.DialTimeout("tcp", listen, 200*time.Millisecond); err == nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("start %s: something listens on %s already", filepath.Base(argv[0]), listen)
@@ -31,6 +31,7 @@ func startProcess(core int, listen, logFile string, argv ...string) (*process, e
 	defer log.Close()
 	cmd := exec.Command("taskset", append([]string{"-c", strconv.Itoa(core)}, argv...)...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), env...)
 	// If the tool ends, by Ctrl-C or by accident, the server goes with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -91,14 +92,18 @@ type site struct {
 func (s *site) start(t *Target, more []string) ([]*process, error) {
 	var ps []*process
 	if t.Redis {
-		r, err := startProcess(s.loadCore, redisAddr, s.log(t, "redis"), "redis-server", "--bind", "127.0.0.1",
+		r, err := startProcess(s.loadCore, nil, redisAddr, s.log(t, "redis"), "redis-server", "--bind", "127.0.0.1",
 			"--port", redisAddr[len("127.0.0.1:"):], "--save", "", "--appendonly", "no", "--daemonize", "no")
 		if err != nil {
 			return nil, err
 		}
 		ps = append(ps, r)
 	}
-	p, err := startProcess(s.serverCore, t.addr, s.log(t, t.Server), slices.Concat([]string{filepath.Join(s.bin, t.Server)}, t.args, more)...)
+	var env []string
+	if t.terms != nil {
+		env = t.terms.Env
+	}
+	p, err := startProcess(s.serverCore, env, t.addr, s.log(t, t.Server), slices.Concat([]string{filepath.Join(s.bin, t.Server)}, t.args, more)...)
 	if err != nil {
 		stopAll(ps)
 		return nil, err

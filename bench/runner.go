@@ -29,6 +29,14 @@ func runScenario(t *Target, s Scenario, where *site, nap time.Duration) Result {
 		res.Error = err.Error()
 		return res
 	}
+	if t.terms != nil && t.terms.Env != nil {
+		c, err := startCollector()
+		if err != nil {
+			res.Error = err.Error()
+			return res
+		}
+		defer c.stop()
+	}
 	ps, err := where.start(t, rules)
 	if err != nil {
 		res.Error = err.Error()

@@ -51,11 +51,12 @@ type Scenario struct {
 // Term is what holds for all subscribers of a target.
 type Term struct {
 	Name      string
-	Query     string  // what they wish
-	Rules     string  // the settings file
-	PerSec    float64 // deliveries a second that it allows, in the conflated stage
-	Envelopes bool    // over the JSON subprotocol, where a delivery is one array
-	Stages    []Stage // instead of the scenario's
+	Query     string   // what they wish
+	Rules     string   // the settings file
+	PerSec    float64  // deliveries a second that it allows, in the conflated stage
+	Env       []string // of Sluice, NAME=value; spans go to a collector that takes and forgets them
+	Envelopes bool     // over the JSON subprotocol, where a delivery is one array
+	Stages    []Stage  // instead of the scenario's
 }
 
 // scenarios lists all of them in the order in which they run. Paced rates are such that every
@@ -104,10 +105,20 @@ func scenarios() []Scenario {
 				{Name: "wish", Query: "&rate=5/s&conflate=key&batch=50ms"},
 				{Name: "rule", Rules: "channels:\n  - match: \"*\"\n    deliver: {conflate: key, rate: 5/s, batch: {window: 50ms}}\n    slow: {ring: 256, then: conflate}\n"},
 			}},
+		{Name: "tracing", About: "1,000 clients on one channel, with tracing off, of 1 % of the messages, and of all",
+			Conns: 1000, Channels: 1, PerConn: 1, Payload: 128, Dialing: 128,
+			Stages: []Stage{{Kind: paced, Rate: 20, Secs: 8}, {Kind: saturated, Inflight: 4, Secs: 6}},
+			Terms:  []Term{{Name: "1%", Env: sampling("0.01")}, {Name: "100%", Env: sampling("1")}}},
 		{Name: "stalled", About: "2,000 clients, 8 KiB messages; 100 of the clients stop reading for 15 s",
 			Conns: 2000, Channels: 1, PerConn: 1, Payload: 8 << 10, Dialing: 128, Stalled: 100, Prefill: 4000,
 			Stages: []Stage{{Kind: paced, Rate: 10, Secs: 15}, {Kind: stalled, Rate: 10, Secs: 15}}},
 	}
+}
+
+// sampling is the environment of a node that samples this share of the messages, and exports their spans.
+func sampling(ratio string) []string {
+	return []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://" + collectorAddr + "/v1/traces",
+		"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=" + ratio}
 }
 
 // thinned returns the stages of those who get only the newest of each key.

@@ -28,6 +28,8 @@ const (
 	sluiceAddr = "127.0.0.1:15601"
 	gohubAddr  = "127.0.0.1:15501"
 	idealAddr  = "127.0.0.1:15502"
+
+	collectorAddr = "127.0.0.1:15701"
 )
 
 // targets lists all that are known. gohub comes right after Sluice of the same kind, so that the
