@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+
+	"sluice/otel"
 )
 
 func serveCommand() *command {
@@ -75,9 +77,9 @@ func newLogger(w io.Writer, c *Config) *slog.Logger {
 		o.Level = level
 	}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, &o))
+		return slog.New(otel.LogHandler{Handler: slog.NewJSONHandler(w, &o)})
 	}
-	return slog.New(slog.NewTextHandler(w, &o))
+	return slog.New(otel.LogHandler{Handler: slog.NewTextHandler(w, &o)})
 }
 
 func backendName(c *Config) string {

@@ -12,6 +12,7 @@ import (
 	"sluice/broker"
 	"sluice/broker/redis"
 	"sluice/middleware"
+	"sluice/otel"
 	"sluice/transport"
 )
 
@@ -25,6 +26,12 @@ type Config struct {
 	TLSKey    string // file, PEM
 	Admin     string // host:port of the admin API; "": it is closed
 	Metrics   string // host:port of the metrics; "": it is closed
+
+	TraceTrust   string        // link, parent or ignore: what a caller's traceparent decides
+	TraceNodes   string        // parent or link: how a node's spans of a message belong to its publish
+	TraceSockets int           // of a message's fan-out that have spans
+	TraceDetail  float64       // messages a second of which sockets have spans
+	TraceSlow    time.Duration // from publish to write: beyond it a message is traced in any case; 0: none is
 
 	Redis              string // URL; empty is the backend in memory
 	RedisPrefix        string // of the keys that Sluice writes
@@ -42,8 +49,13 @@ type Config struct {
 
 // DefaultConfig returns what holds when nothing is configured.
 func DefaultConfig() Config {
-	r := redis.DefaultConfig()
+	r, t := redis.DefaultConfig(), otel.DefaultTracerConfig()
 	return Config{
+		TraceTrust:         string(t.Trust),
+		TraceNodes:         "parent",
+		TraceSockets:       t.Sockets,
+		TraceDetail:        t.Detail,
+		TraceSlow:          t.Slow,
 		Listen:             ":8080",
 		LogFormat:          "text",
 		LogLevel:           "info",
@@ -109,6 +121,22 @@ func settings() []setting {
 		{name: "metrics", group: "Node", kind: kindString, check: checkMetrics,
 			text:  "Address of `GET /metrics` for Prometheus, HOST:PORT such as `127.0.0.1:9464`. It has no authentication. Empty: it is closed. See [observability](observability.md).",
 			field: func(c *Config) any { return &c.Metrics }},
+
+		{name: "trace-trust", group: "Tracing", kind: kindEnum, options: []string{string(otel.TrustLink), string(otel.TrustParent), string(otel.TrustIgnore)},
+			text:  "What the `traceparent` of a publisher or listener decides. `link`: nothing; the node decides, and its spans have a link to the caller's. `parent`: the trace, and whether it is sampled; only where all callers are your own. `ignore`: it is not even looked at. Who publishes through Redis is always trusted.",
+			field: func(c *Config) any { return &c.TraceTrust }},
+		{name: "trace-nodes", group: "Tracing", kind: kindEnum, options: []string{"parent", "link"},
+			text:  "What a node's spans of a message have to do with its publish: `parent`: they are in its trace; `link`: in one of their own, with a link to it.",
+			field: func(c *Config) any { return &c.TraceNodes }},
+		{name: "trace-sockets", group: "Tracing", kind: kindInt, unit: "connections", min: 0, max: 1000,
+			text:  "Of a sampled message, about how many connections have spans of their own on each node; other ones for each message. The slowest has them besides.",
+			field: func(c *Config) any { return &c.TraceSockets }},
+		{name: "trace-detail", group: "Tracing", kind: kindNumber, unit: "messages a second", min: 0, max: many,
+			text:  "Of how many sampled messages a second connections have spans; of more than these there are only numbers.",
+			field: func(c *Config) any { return &c.TraceDetail }},
+		{name: "trace-slow", group: "Tracing", kind: kindDuration, min: 0, max: int64(time.Hour),
+			text:  "A message that is written to a client so long after its publish is traced although it was not sampled, five a second at most. What a policy holds back does not count. 0: none is.",
+			field: func(c *Config) any { return &c.TraceSlow }},
 
 		{name: "redis", group: "Redis", kind: kindString, secret: true, check: checkRedis,
 			text:  "URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS. Empty: messages stay in the memory of this one node.",

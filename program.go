@@ -35,7 +35,8 @@ type Program struct {
 	metrics   *metrics     // nil: they are off
 	clock     *otel.Clock
 	telemetry *otel.Telemetry
-	watch     *watch // nil: there is no settings file
+	tracer    *otel.Tracer // nil: nothing is traced
+	watch     *watch       // nil: there is no settings file
 
 	// What may change while it runs; see apply.
 	inForce  atomic.Pointer[Config] // config with other channels
@@ -69,6 +70,7 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	if p.telemetry, err = otel.Start(context.Background(), otel.Options{Log: log, Node: rand.Text(), Version: version}); err != nil {
 		return nil, &usageError{err}
 	}
+	p.tracer = p.telemetry.Tracer(p.clock, p.tracing())
 	if p.backend, err = newBackend(c, p.clock, log); err != nil {
 		return nil, err
 	}
@@ -78,15 +80,17 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 		Linger:       c.Linger,
 		MaxMessage:   c.Transport.MaxMessage,
 		Logger:       log,
-		Arrivals:     p.measured(),
+		Arrivals:     p.measured() || p.tracer != nil,
 		Clock:        p.clock,
+		Tracer:       p.tracer,
 		History: func(channel string) (messages int, age time.Duration) {
 			return p.inForce.Load().History(channel)
 		},
 	})
 	t := c.Transport
 	t.Access, t.Policies, t.Status = access(c), &p.policies, p.status
-	t.Metrics, t.Clock = p.measured(), p.clock
+	t.Metrics = p.measured()
+	t.Tracer, t.TraceTrust, t.Clock = p.tracer, otel.Trust(c.TraceTrust), p.clock
 	if p.transport, err = transport.New(p.broker, t, log); err != nil {
 		return nil, err
 	}
@@ -95,6 +99,23 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 		return nil, &usageError{err}
 	}
 	return p, nil
+}
+
+// tracing says how messages are traced, if they are.
+func (p *Program) tracing() otel.TracerConfig {
+	c, t := p.config, otel.DefaultTracerConfig()
+	t.Trust, t.Linked = otel.Trust(c.TraceTrust), c.TraceNodes == "link"
+	t.Sockets, t.Detail, t.Slow = c.TraceSockets, c.TraceDetail, c.TraceSlow
+	if c.Redis != "" {
+		t.System = "redis"
+	}
+	t.Template = func(channel string) string {
+		if r := p.inForce.Load().rule(channel); r != nil {
+			return r.Match.String()
+		}
+		return ""
+	}
+	return t
 }
 
 func newBackend(c *Config, clock *otel.Clock, log *slog.Logger) (broker.Backend, error) {
@@ -185,6 +206,7 @@ func (p *Program) Run(ctx context.Context) error {
 	defer stopBroker()
 	serveCtx, stopServing := context.WithCancel(ctx)
 	defer stopServing()
+	tracing := p.trace(brokerCtx)
 	broken := make(chan error, 1)
 	go func() {
 		err := p.broker.Run(brokerCtx)
@@ -218,6 +240,18 @@ func (p *Program) Run(ctx context.Context) error {
 	if c, ok := p.backend.(io.Closer); ok {
 		err = errors.Join(err, c.Close())
 	}
-	p.telemetry.Shutdown(context.WithoutCancel(ctx))
+	tracing()
 	return err
+}
+
+// trace has spans made until ctx ends. The function that it returns waits for that, and has them exported.
+func (p *Program) trace(ctx context.Context) (wait func()) {
+	var running sync.WaitGroup
+	if p.tracer != nil {
+		running.Go(func() { p.tracer.Run(ctx) })
+	}
+	return func() {
+		running.Wait()
+		p.telemetry.Shutdown(context.WithoutCancel(ctx))
+	}
 }

@@ -33,6 +33,12 @@ type node struct {
 // startNode runs a node with these settings on a free port, until the test ends at the latest.
 func startNode(t *testing.T, args ...string) *node {
 	t.Helper()
+	return startNodeAs(t, func(*Program) {}, args...)
+}
+
+// startNodeAs starts a node after prepare has changed something in it.
+func startNodeAs(t *testing.T, prepare func(*Program), args ...string) *node {
+	t.Helper()
 	l, err := loadText(t, "", nil, append([]string{"--listen=127.0.0.1:0", "--drain-time=0"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +47,7 @@ func startNode(t *testing.T, args ...string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	prepare(p)
 	if err := p.Listen(); err != nil {
 		t.Fatal(err)
 	}

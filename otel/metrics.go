@@ -18,6 +18,7 @@ const (
 	ClampedTimes
 	ClockOffset
 	ClockError
+	TraceRefused
 
 	Sessions
 	SessionsLimit
@@ -111,6 +112,8 @@ var page = [instruments]row{
 		"By how much Redis' clock is ahead of this node's. Publish times are told by Redis' clock."},
 	ClockError: {"sluice_clock_error_seconds", gauge, "s", nil, nil,
 		"How wrong that may be: half of the best round trip."},
+	TraceRefused: {"sluice_trace_refused_total", counter, "{message}", nil, nil,
+		"Messages that were sampled and not traced, because too many were under way."},
 
 	Sessions: {"sluice_sessions", gauge, "{session}", []string{"transport", "format"}, nil,
 		"Client connections that are open."},

@@ -325,3 +325,12 @@ func (t *Tracer) later(f func()) {
 	t.mu.Unlock()
 	t.poke()
 }
+
+// Measure tells the tracer's numbers. It may be called on nil.
+func (t *Tracer) Measure(r *Readings) {
+	var refused int64
+	if t != nil {
+		refused = t.refused.Load()
+	}
+	r.Value(TraceRefused, float64(refused))
+}
