@@ -193,4 +193,6 @@ func (r *rig) loseRedis() {
 		return err != nil && strings.Contains(err.Error(), "unavailable")
 	})
 	r.redis.Restart()
+	// The client that the test itself publishes with has a goroutine that asks once a second, until then.
+	until(r.T, 20*time.Second, "the test's own client is connected again", func() bool { return r.redis.Client().Ping(r.ctx).Err() == nil })
 }
