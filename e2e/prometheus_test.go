@@ -105,7 +105,6 @@ func (p *prometheus) values(expr string) (all []sampled) {
 			Values [][2]any // time, value as text
 		}
 	}
-	at := func(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
 	p.get("/api/v1/query_range", url.Values{"query": {expr}, "start": {at(p.begin)}, "end": {at(time.Now())}, "step": {"0.5"}}, &answer)
 	for _, r := range answer.Result {
 		s := sampled{labels: r.Metric}
@@ -133,6 +132,24 @@ func everNotZero(all []sampled) bool {
 	}
 	return false
 }
+
+// examples returns the exemplars of a metric: the labels that each has.
+func (p *prometheus) examples(metric string) (all []map[string]string) {
+	p.t.Helper()
+	var answer []struct {
+		Exemplars []struct{ Labels map[string]string }
+	}
+	p.get("/api/v1/query_exemplars", url.Values{"query": {metric}, "start": {at(p.begin)}, "end": {at(time.Now())}}, &answer)
+	for _, series := range answer {
+		for _, e := range series.Exemplars {
+			all = append(all, e.Labels)
+		}
+	}
+	return all
+}
+
+// at is a time as the API takes it.
+func at(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
 
 // ruleState is what Prometheus makes of an alert.
 type ruleState struct {

@@ -44,8 +44,10 @@ func panels(t *testing.T) (all []panel) {
 
 // quiet are metrics that stay at zero here.
 var quiet = []string{
-	"sluice_clock_clamped_total", // there is one clock
-	"sluice_repairs_total",       // Redis loses nothing within a connection
+	"sluice_clock_clamped_total",  // there is one clock
+	"sluice_clock_offset_seconds", // the same
+	"sluice_repairs_total",        // Redis loses nothing within a connection
+	"sluice_trace_refused_total",  // there is room
 }
 
 // TestDashboardShowsData: when everything happens that the dashboard is about, there is no panel that shows nothing. Alerts
@@ -56,8 +58,11 @@ func TestDashboardShowsData(t *testing.T) {
 		"orders": {wish: wish{rate: "10/s", conflate: "key"}},
 		"news":   {wish: wish{filter: `event != "noise"`}},
 	}
-	r, _ := newDeliveryRig(t, rules, []string{"appendonly", "yes"}, "--metrics", "127.0.0.1:0", "--history-messages", "60",
+	env := []string{"OTEL_TRACES_EXPORTER=console", "OTEL_BSP_SCHEDULE_DELAY=50"}
+	s := newSettings(t, rules)
+	r := newRigIn(t, env, []string{"appendonly", "yes"}, 2, "--config", s.path, "--metrics", "127.0.0.1:0", "--history-messages", "60",
 		"--ring-messages", "32", "--publish-wait", "300ms", "--max-message", "64KiB")
+	r.write = quotes(r.rng, 0, true)
 	p := startPrometheus(t, r.nodes...)
 	r.listenEverywhere(viaSSE, viaSSEJSON, viaWS, viaWSPlain)
 	r.connect()
@@ -69,6 +74,11 @@ func TestDashboardShowsData(t *testing.T) {
 	r.published(100)
 	p.shows(panels(t), 20*time.Second)
 	p.alerted()
+	until(t, 10*time.Second, "a point of the latency panels knows its trace, by the label that deploy/grafana names", func() bool {
+		return slices.ContainsFunc(p.examples("sluice_publish_to_write_seconds_bucket"), func(labels map[string]string) bool {
+			return len(labels["trace_id"]) == 32
+		})
+	})
 }
 
 // shows fails the test if a panel has nothing to show within d.
