@@ -12,6 +12,11 @@ type Batch struct {
 	Released int64    // when the policy let it go, a time of Now; 0: it was not held, or nobody is to know
 	Live     bool     // it was published while its subscribers were there: not what they had missed, nor from the history
 
+	// For the accounts of those who deliver.
+	Conflated int // of Skipped: superseded by a newer message; the others were filtered out
+	Gaps      int // of Messages
+	Lapped    int // it is a gap that a policy tells instead of so many messages, since the subscription is slow
+
 	from, to uint64 // log indices
 	durable  bool   // live messages are left out
 	full     bool   // it ended because it was large enough
@@ -26,7 +31,7 @@ const (
 
 // skipping returns b as it is for a subscription from which n more were dropped before.
 func (b *Batch) skipping(n int) *Batch {
-	return &Batch{Messages: b.Messages, Last: b.Last, Array: b.Array, Live: b.Live, Released: b.Released, Skipped: b.Skipped + n, from: b.from, to: b.to, durable: b.durable}
+	return &Batch{Messages: b.Messages, Last: b.Last, Array: b.Array, Live: b.Live, Released: b.Released, Skipped: b.Skipped + n, Conflated: b.Conflated, Gaps: b.Gaps, from: b.from, to: b.to, durable: b.durable}
 }
 
 // Wire returns the encoding of b in the given format, made by encode at the first call and shared
@@ -38,6 +43,9 @@ func (b *Batch) Wire(format int, encode func([]*Message) []byte) []byte {
 func newBatch(ms []*Message) *Batch {
 	b := &Batch{Messages: ms}
 	for _, m := range ms {
+		if m.Gap != nil {
+			b.Gaps++
+		}
 		if p := m.After(); !p.IsZero() {
 			b.Last = p
 		}

@@ -121,9 +121,10 @@ func (s *Subscription) judge(r *run) (conflate bool) {
 		s.tooSlow = true
 	case slow && p.Slow.Then == ThenGap:
 		s.leave()
-		p.Drops.Add(DropLapped, int(r.from-s.next))
+		missed := int(r.from - s.next)
+		p.Drops.Add(DropLapped, missed)
 		s.skip(r.from, DropLapped)
-		s.lose(Gap{From: s.position, To: l.positionBefore(r.from), Reason: Lapped})
+		s.lose(Gap{From: s.position, To: l.positionBefore(r.from), Reason: Lapped, lapped: missed})
 		s.flow(max(r.from, l.ring.first))
 	case (slow || out && s.caughtUp) && p.Slow.Then == ThenConflate:
 		s.complain(l.compacted(p.Slow.Key, false))

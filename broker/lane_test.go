@@ -129,17 +129,30 @@ func (r *laneRig) subscribe(n *broker.Lane, since broker.Position) *broker.Subsc
 
 // take returns the numbers that s is given now, gaps as -1, and how many were skipped.
 func take(s *broker.Subscription) (got []int, skipped int) {
+	got, sum := takeAccounts(s)
+	return got, sum.skipped
+}
+
+// accounts are what batches say of what is not in them.
+type accounts struct{ skipped, conflated, gaps, lapped int }
+
+func (a *accounts) add(b accounts) {
+	a.skipped, a.conflated, a.gaps, a.lapped = a.skipped+b.skipped, a.conflated+b.conflated, a.gaps+b.gaps, a.lapped+b.lapped
+}
+
+// takeAccounts is take with all that the batches tell.
+func takeAccounts(s *broker.Subscription) (got []int, sum accounts) {
 	for empty := 0; ; {
 		b := s.Take()
 		if b == nil {
 			if empty++; empty == 2 {
-				return got, skipped
+				return got, sum
 			}
 			synctest.Wait() // a page of history may be on its way
 			continue
 		}
 		empty = 0
-		skipped += b.Skipped
+		sum.add(accounts{b.Skipped, b.Conflated, b.Gaps, b.Lapped})
 		for _, m := range b.Messages {
 			if m.Gap != nil {
 				got = append(got, -1)
@@ -342,7 +355,7 @@ func TestLaneSlow(t *testing.T) {
 						t.Fatalf("a healthy neighbour got %v, want %d", got, i)
 					}
 				}
-				got, _ := take(s)
+				got, sum := takeAccounts(s)
 				want := c.want
 				if want == fmt.Sprintf("0…%d", c.behind-1) {
 					all := make([]int, c.behind)
@@ -353,6 +366,9 @@ func TestLaneSlow(t *testing.T) {
 				}
 				if fmt.Sprint(got) != want {
 					t.Errorf("took %v, want %s: %s", got, want, c.why)
+				}
+				if a := fmt.Sprint(sum); c.drops != "" && c.drops != fmt.Sprintf("slow %d", sum.conflated) && c.drops != fmt.Sprintf("lapped %d", sum.lapped) {
+					t.Errorf("the batches account for %s, want %s", a, c.drops)
 				}
 				if s.TooSlow() != (c.policy.Slow.Then == broker.ThenDisconnect) {
 					t.Errorf("TooSlow is %v", s.TooSlow())
@@ -382,13 +398,12 @@ func TestLaneSlow(t *testing.T) {
 
 // laneClient is a client over all its connections.
 type laneClient struct {
-	sub     *broker.Subscription
-	lane    *broker.Lane
-	got     []int
-	skipped int
-	gaps    int
-	moved   bool // it has been away, or was under another policy
-	from    int  // what was sent before it came
+	sub  *broker.Subscription
+	lane *broker.Lane
+	got  []int
+	accounts
+	moved bool // it has been away, or was under another policy
+	from  int  // what was sent before it came
 }
 
 // TestLaneProperties drives random policies with random publishes, polls, takes, reconnects and
@@ -444,12 +459,10 @@ func laneProperties(r *laneRig, x *rand.Rand) {
 	join := func(c *laneClient, since broker.Position) {
 		c.sub = r.subscribe(c.lane, since)
 		synctest.Wait()
-		got, skipped := take(c.sub)
-		c.add(got, skipped)
+		c.take()
 	}
 	step := func(c *laneClient) {
-		got, skipped := take(c.sub)
-		c.add(got, skipped)
+		c.take()
 	}
 	for range 400 {
 		switch d := x.IntN(20); {
@@ -541,6 +554,15 @@ func laneProperties(r *laneRig, x *rand.Rand) {
 				if len(c.got)+c.skipped != total+1-c.from-never {
 					r.t.Errorf("client %d got %d and was told of %d skipped, of %d\npolicy %+v", i, len(c.got), c.skipped, total+1-c.from-never, p)
 				}
+				odd := 0
+				for n := c.from; n <= total; n++ {
+					if keys[n] != "never sent" && n%2 == 1 {
+						odd++
+					}
+				}
+				if out := c.skipped - c.conflated; !conflated && c.conflated != 0 || !filtered && out != 0 || out < 0 || out > odd {
+					r.t.Errorf("client %d: of %d skipped %d were conflated; filtered %v, conflated %v, %d are odd", i, c.skipped, c.conflated, filtered, conflated, odd)
+				}
 			}
 		}
 		c.sub.Follow(nil)
@@ -550,15 +572,14 @@ func laneProperties(r *laneRig, x *rand.Rand) {
 	}
 }
 
-func (c *laneClient) add(got []int, skipped int) {
+func (c *laneClient) take() {
+	got, sum := takeAccounts(c.sub)
+	c.accounts.add(sum)
 	for _, n := range got {
-		if n < 0 {
-			c.gaps++
-		} else {
+		if n >= 0 {
 			c.got = append(c.got, n)
 		}
 	}
-	c.skipped += skipped
 }
 
 // mayNotGap: with keys on everything, conflation finds the newest of each as far as ever it is behind.

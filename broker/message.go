@@ -116,4 +116,6 @@ type Gap struct {
 	From   Position // the last position before the gap; zero if unknown
 	To     Position // the first position after it that is known; zero if unknown
 	Reason Reason
+
+	lapped int // how many messages it stands for, where a policy has it told instead
 }

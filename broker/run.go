@@ -17,6 +17,7 @@ type run struct {
 	dropped  []dropped
 	traced   bool // some of the messages may be traced
 	lost     []lost
+	rivals   []*Message // what the last stage that conflates has chosen from; only until cut
 }
 
 // dropped is how many messages went for a reason.
@@ -96,6 +97,9 @@ func (r *run) sift(stages []Stage, now time.Time, p Pending) (ready []*Message, 
 			if r.traced {
 				r.lose(stage.Name(), p.Messages, ready)
 			}
+			if stage.Name() == DropConflated {
+				r.rivals = p.Messages
+			}
 		}
 		p.Messages = ready
 	}
@@ -121,12 +125,23 @@ func (s *stretch) position(i int, at Position) Position {
 // the dropped ones too.
 func (r *run) cut(s *stretch, ready []*Message, p *Policy) {
 	var b *Batch
+	rivals, conflated, seen := r.rivals, 0, r.quiet
+	r.rivals = nil
 	size, begin, skipped := 0, r.from, 0
 	for i, m := range s.messages {
 		r.at = s.position(i, r.at)
+		conflated += r.evicted(seen, s.indices[i])
+		seen = s.indices[i] + 1
 		if m.Gap == nil {
+			rival := len(rivals) > 0 && rivals[0] == m
+			if rival {
+				rivals = rivals[1:]
+			}
 			if len(ready) == 0 || ready[0] != m {
 				skipped++
+				if rival {
+					conflated++
+				}
 				continue
 			}
 			ready = ready[1:]
@@ -140,16 +155,21 @@ func (r *run) cut(s *stretch, ready []*Message, p *Policy) {
 			r.batches = append(r.batches, b)
 		}
 		b.Messages = append(b.Messages, m)
+		if m.Gap != nil {
+			b.Gaps++
+		}
 		b.Skipped += skipped
+		b.Conflated += conflated
 		b.Last, b.to = r.at, s.indices[i]+1
 		size += len(m.Data)
-		begin, skipped = b.to, 0
+		begin, skipped, conflated = b.to, 0, 0
 	}
 	if len(s.messages) == len(s.kept) && !s.base.IsZero() {
 		r.at = s.base
 	}
 	if b != nil { // what was dropped at the end counts as delivered with the last; it is told with the next
 		b.Last, b.to, b.Skipped = r.at, r.to, b.Skipped+skipped
+		b.Conflated += conflated + r.evicted(seen, r.to)
 	}
 	if r.durable || r.to == 0 {
 		return
@@ -157,6 +177,14 @@ func (r *run) cut(s *stretch, ready []*Message, p *Policy) {
 	for _, b := range r.batches { // what is not in memory any more was superseded, and counts
 		b.Skipped = int(b.to-b.from) - len(b.Messages)
 	}
+}
+
+// evicted is how many messages between two indices of the log are in memory no more: they were superseded.
+func (r *run) evicted(from, to uint64) int {
+	if r.durable || to <= from || r.to == 0 { // live messages are missing, too; or it is no stretch of the log
+		return 0
+	}
+	return int(to - from)
 }
 
 // siftAll asks the stages about messages that nothing may hold back any more.

@@ -206,7 +206,7 @@ func (s *Subscription) take() *Batch {
 	switch {
 	case s.gap != nil:
 		b := newBatch([]*Message{{Channel: l.channel, Gap: s.gap}})
-		s.gap = nil
+		b.Lapped, s.gap = s.gap.lapped, nil
 		return b
 	case s.phase == flowing && s.lane != nil:
 		return nil
