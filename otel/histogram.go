@@ -87,6 +87,18 @@ func (h *Histogram) Count() (n uint64) {
 	return n
 }
 
+// Buckets returns how many values were observed in each bucket, of several histograms of one instrument together; the last bucket
+// has no bound.
+func Buckets(parts ...*Histogram) []uint64 {
+	n := make([]uint64, len(parts[0].layout.bounds)+1)
+	for _, h := range parts {
+		for i := range n {
+			n[i] += h.counts[i].Load()
+		}
+	}
+	return n
+}
+
 // Sum returns the sum of what was observed.
 func (h *Histogram) Sum() int64 { return h.sum.Load() }
 

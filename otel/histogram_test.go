@@ -117,6 +117,19 @@ func TestHistogramConcurrent(t *testing.T) {
 	}
 }
 
+func TestBucketsTogether(t *testing.T) {
+	a, b := WriteTime.Histogram(), WriteTime.Histogram()
+	a.Observe(5e3)
+	b.Observe(5e3 + 1)
+	b.Observe(math.MaxInt64)
+	bounds, got := WriteTime.Bounds(), Buckets(a, b)
+	want := make([]uint64, len(bounds)+1)
+	want[0], want[1], want[len(bounds)] = 1, 1, 1
+	if !slices.Equal(got, want) || bounds[0] != 5e-6 || bounds[len(bounds)-1] != 60 {
+		t.Errorf("got %v under %v, want %v", got, bounds, want)
+	}
+}
+
 func TestObserveAllocatesNothing(t *testing.T) {
 	h := WriteTime.Histogram()
 	if n := testing.AllocsPerRun(100, func() {

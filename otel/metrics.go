@@ -195,6 +195,16 @@ func (i Instrument) Kind() string { return string(page[i].kind) }
 // Histogram returns a new histogram of an instrument that is one; several may be told as one.
 func (i Instrument) Histogram() *Histogram { return &Histogram{layout: page[i].layout} }
 
+// Bounds returns where the buckets of an instrument that is a histogram end, ascending, in the unit that is told.
+func (i Instrument) Bounds() []float64 {
+	l := page[i].layout
+	bounds := make([]float64, len(l.bounds))
+	for b := range bounds {
+		bounds[b] = float64(l.bounds[b]) / l.unit
+	}
+	return bounds
+}
+
 // Instruments returns the whole page.
 func Instruments() []Instrument {
 	all := make([]Instrument, instruments)
