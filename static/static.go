@@ -23,6 +23,7 @@ import (
 //go:embed index.html demo.css demo.js demo-feed.js demo-list.js demo-meter.js demo-chart.js demo-publish.js demo-tabs.js
 //go:embed firehose.css firehose.js firehose-gather.js firehose-grid.js firehose-hose.js firehose-line.js firehose-market.js
 //go:embed firehose-source.js firehose-splice.js firehose-trace.js firehose-wish.js favicon.svg
+//go:embed admin.html admin.css admin.js admin-ask.js admin-figures.js admin-histogram.js admin-spark.js admin-tables.js
 var files embed.FS
 
 // contentSecurityPolicy lets the page load its own scripts, styles and images and connect to its own
@@ -30,9 +31,12 @@ var files embed.FS
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// assets is every path that exists. The content types are written down since mime.TypeByExtension
+// asset is one path and what is there.
+type asset struct{ path, file, contentType string }
+
+// assets is every path of the demo page. The content types are written down since mime.TypeByExtension
 // answers by what the machine has in /etc/mime.types.
-var assets = [...]struct{ path, file, contentType string }{
+var assets = [...]asset{
 	{"/", "index.html", "text/html; charset=utf-8"},
 	{"/demo.css", "demo.css", "text/css; charset=utf-8"},
 	{"/demo.js", "demo.js", "text/javascript; charset=utf-8"},
@@ -56,11 +60,30 @@ var assets = [...]struct{ path, file, contentType string }{
 	{"/favicon.svg", "favicon.svg", "image/svg+xml"},
 }
 
+// adminAssets is every path of the page for operators, which is on another listener.
+var adminAssets = [...]asset{
+	{"/", "admin.html", "text/html; charset=utf-8"},
+	{"/demo.css", "demo.css", "text/css; charset=utf-8"}, // colours and controls are the same
+	{"/admin.css", "admin.css", "text/css; charset=utf-8"},
+	{"/admin.js", "admin.js", "text/javascript; charset=utf-8"},
+	{"/admin-ask.js", "admin-ask.js", "text/javascript; charset=utf-8"},
+	{"/admin-figures.js", "admin-figures.js", "text/javascript; charset=utf-8"},
+	{"/admin-histogram.js", "admin-histogram.js", "text/javascript; charset=utf-8"},
+	{"/admin-spark.js", "admin-spark.js", "text/javascript; charset=utf-8"},
+	{"/admin-tables.js", "admin-tables.js", "text/javascript; charset=utf-8"},
+	{"/favicon.svg", "favicon.svg", "image/svg+xml"},
+}
+
 // Paths returns the paths that Handler serves, sorted, for a router that would rather register
 // each of them than give its catch-all away.
-func Paths() []string {
-	paths := make([]string, 0, len(assets))
-	for _, a := range assets {
+func Paths() []string { return pathsOf(assets[:]) }
+
+// AdminPaths returns the paths that Admin serves, sorted.
+func AdminPaths() []string { return pathsOf(adminAssets[:]) }
+
+func pathsOf(list []asset) []string {
+	paths := make([]string, 0, len(list))
+	for _, a := range list {
 		paths = append(paths, a.path)
 	}
 	slices.Sort(paths)
@@ -70,9 +93,15 @@ func Paths() []string {
 // Handler serves the demo page at / and its files beside it, to GET and HEAD. Any other path is
 // answered with 404, any other method with 405. It matches the exact request path, decoded once;
 // mount it elsewhere with http.StripPrefix.
-func Handler() http.Handler {
-	h := make(handler, len(assets))
-	for _, a := range assets {
+func Handler() http.Handler { return newHandler(assets[:]) }
+
+// Admin serves the page for operators at / and its files beside it, as Handler does the demo page. It asks the admin API, which
+// must be at /admin/ of the same origin.
+func Admin() http.Handler { return newHandler(adminAssets[:]) }
+
+func newHandler(list []asset) http.Handler {
+	h := make(handler, len(list))
+	for _, a := range list {
 		body, err := files.ReadFile(a.file)
 		if err != nil {
 			panic("static: " + err.Error()) // the list and the embed directive disagree: a mistake at build time

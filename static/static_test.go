@@ -13,9 +13,23 @@ import (
 	"testing"
 )
 
-func serve(t *testing.T) *httptest.Server {
+// pages are the pages that there are: each with all of its files, and the scripts that look for elements on it.
+var pages = []struct {
+	file    string
+	assets  []asset
+	paths   func() []string
+	handler http.Handler
+	scripts []string
+}{
+	{"index.html", assets[:], Paths, Handler(), []string{"demo.js", "firehose.js"}},
+	{"admin.html", adminAssets[:], AdminPaths, Admin(), []string{"admin.js"}},
+}
+
+func serve(t *testing.T) *httptest.Server { return serveBy(t, Handler()) }
+
+func serveBy(t *testing.T, h http.Handler) *httptest.Server {
 	t.Helper()
-	s := httptest.NewServer(Handler())
+	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return s
 }
@@ -45,7 +59,12 @@ func ask(t *testing.T, s *httptest.Server, method, target string, header ...stri
 }
 
 func TestServesEveryAsset(t *testing.T) {
-	s := serve(t)
+	for _, page := range pages {
+		t.Run(page.file, func(t *testing.T) { servesEveryAsset(t, serveBy(t, page.handler), page.assets) })
+	}
+}
+
+func servesEveryAsset(t *testing.T, s *httptest.Server, assets []asset) {
 	types := map[string]string{
 		".html": "text/html; charset=utf-8",
 		".css":  "text/css; charset=utf-8",
@@ -144,16 +163,21 @@ func TestEveryAnswerIsGuarded(t *testing.T) {
 }
 
 func TestPathsAreWhatHandlerServes(t *testing.T) {
-	s := serve(t)
-	paths := Paths()
-	if !slices.IsSorted(paths) || !slices.Contains(paths, "/") || len(paths) != len(assets) {
-		t.Errorf("got %q", paths)
-	}
-	for _, p := range paths {
-		if res, _ := ask(t, s, "GET", p); res.StatusCode != 200 {
-			t.Errorf("GET %s: got %d, want 200", p, res.StatusCode)
+	for _, page := range pages {
+		s, paths := serveBy(t, page.handler), page.paths()
+		if !slices.IsSorted(paths) || !slices.Contains(paths, "/") || len(paths) != len(page.assets) {
+			t.Errorf("got %q", paths)
+		}
+		for _, p := range paths {
+			if res, _ := ask(t, s, "GET", p); res.StatusCode != 200 {
+				t.Errorf("GET %s: got %d, want 200", p, res.StatusCode)
+			}
 		}
 	}
+	if res, _ := ask(t, serve(t), "GET", "/admin.js"); res.StatusCode != 404 {
+		t.Errorf("where clients connect, the operators' page is there: %d", res.StatusCode)
+	}
+	paths := Paths()
 	paths[0] = "/changed"
 	if Paths()[0] == "/changed" {
 		t.Error("the caller can change the list")
@@ -163,7 +187,13 @@ func TestPathsAreWhatHandlerServes(t *testing.T) {
 // The policy turns inline code and foreign resources into errors in the console; this turns them
 // into errors here.
 func TestPageKeepsToItsPolicy(t *testing.T) {
-	page := read(t, "index.html")
+	for _, page := range pages {
+		t.Run(page.file, func(t *testing.T) { keepsToItsPolicy(t, page.file, page.assets, page.paths()) })
+	}
+}
+
+func keepsToItsPolicy(t *testing.T, file string, assets []asset, paths []string) {
+	page := read(t, file)
 	for _, c := range []struct{ pattern, why string }{
 		{`<script[^>]*>[^<]`, "inline script"},
 		{`<style`, "inline style"},
@@ -173,12 +203,12 @@ func TestPageKeepsToItsPolicy(t *testing.T) {
 		{`(src|href|action)\s*=\s*"(https?:)?//`, "foreign resource"},
 	} {
 		if m := regexp.MustCompile(c.pattern).FindString(page); m != "" {
-			t.Errorf("index.html has %q: %s", m, c.why)
+			t.Errorf("%s has %q: %s", file, m, c.why)
 		}
 	}
 	for _, m := range regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(page, -1) {
-		if !slices.Contains(Paths(), "/"+m[1]) {
-			t.Errorf("index.html asks for %s, which is not served", m[1])
+		if !slices.Contains(paths, "/"+m[1]) {
+			t.Errorf("%s asks for %s, which is not served", file, m[1])
 		}
 	}
 	sinks := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|setHTML`)
@@ -191,7 +221,7 @@ func TestPageKeepsToItsPolicy(t *testing.T) {
 			t.Errorf("%s uses %s: payloads must reach the page as text only", a.file, m)
 		}
 		for _, m := range regexp.MustCompile(`(?m)^import .* from "\./([^"]+)"`).FindAllStringSubmatch(script, -1) {
-			if !slices.Contains(Paths(), "/"+m[1]) {
+			if !slices.Contains(paths, "/"+m[1]) {
 				t.Errorf("%s imports %s, which is not served", a.file, m[1])
 			}
 		}
@@ -208,11 +238,13 @@ func TestPageKeepsToItsPolicy(t *testing.T) {
 
 // Every element that the scripts look up must be on the page.
 func TestScriptsFindTheirElements(t *testing.T) {
-	page := read(t, "index.html")
-	for _, script := range []string{"demo.js", "firehose.js"} {
-		for _, m := range regexp.MustCompile(`\$\("([^"]+)"\)`).FindAllStringSubmatch(read(t, script), -1) {
-			if !strings.Contains(page, `id="`+m[1]+`"`) {
-				t.Errorf("%s looks for #%s, which index.html does not have", script, m[1])
+	for _, p := range pages {
+		page := read(t, p.file)
+		for _, script := range p.scripts {
+			for _, m := range regexp.MustCompile(`\$\("([^"]+)"\)`).FindAllStringSubmatch(read(t, script), -1) {
+				if !strings.Contains(page, `id="`+m[1]+`"`) {
+					t.Errorf("%s looks for #%s, which %s does not have", script, m[1], p.file)
+				}
 			}
 		}
 	}
@@ -220,25 +252,31 @@ func TestScriptsFindTheirElements(t *testing.T) {
 
 // What the page names, labels, controls or describes must be there, once.
 func TestPageRefersToItself(t *testing.T) {
-	page := read(t, "index.html")
+	for _, p := range pages {
+		t.Run(p.file, func(t *testing.T) { refersToItself(t, p.file) })
+	}
+}
+
+func refersToItself(t *testing.T, file string) {
+	page := read(t, file)
 	ids := map[string]int{}
 	for _, m := range regexp.MustCompile(`\sid="([^"]+)"`).FindAllStringSubmatch(page, -1) {
 		ids[m[1]]++
 	}
 	for id, n := range ids {
 		if n != 1 {
-			t.Errorf("index.html has #%s %d times", id, n)
+			t.Errorf("%s has #%s %d times", file, id, n)
 		}
 	}
 	for _, m := range regexp.MustCompile(`\s(for|aria-labelledby|aria-describedby|aria-controls)="([^"]+)"`).FindAllStringSubmatch(page, -1) {
 		if ids[m[2]] == 0 {
-			t.Errorf("index.html has %s=%q, but no such element", m[1], m[2])
+			t.Errorf("%s has %s=%q, but no such element", file, m[1], m[2])
 		}
 	}
-	controls := regexp.MustCompile(`<(input|textarea)\s[^>]*\bid="([^"]+)"[^>]*>`)
+	controls := regexp.MustCompile(`<(input|textarea|select)\s[^>]*\bid="([^"]+)"[^>]*>`)
 	for _, m := range controls.FindAllStringSubmatch(page, -1) {
 		if !strings.Contains(page, `for="`+m[2]+`"`) && !regexp.MustCompile(`<label><input [^>]*id="`+m[2]+`"`).MatchString(page) {
-			t.Errorf("index.html has the %s #%s without a label", m[1], m[2])
+			t.Errorf("%s has the %s #%s without a label", file, m[1], m[2])
 		}
 	}
 }
