@@ -9,16 +9,19 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/labstack/echo/v4"
 
 	"sluice/broker"
 	"sluice/middleware"
+	"sluice/static"
 )
 
-// Admin returns the admin API (docs/operating.md): what operators ask a node. It does not ask who they are, so it is for
-// an address that nobody else reaches; Serve does not mount it. It may be served while Serve runs and when it has ended.
+// Admin returns the admin API and its page (docs/operating.md): what operators ask a node. It does not ask who they are, so it is for
+// an address that nobody else reaches; Serve does not mount it. It may be served while Serve runs and when it has ended. Without
+// Config.Admin sessions have no ledgers, and less is told of them.
 func (s *Server) Admin() http.Handler {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -31,6 +34,15 @@ func (s *Server) Admin() http.Handler {
 	e.Use(ownHost)
 	e.GET("/admin/policy", s.adminPolicy)
 	e.GET("/admin/drops", s.adminDrops)
+	e.GET("/admin/stats", s.adminStats)
+	e.GET("/admin/channels", s.adminChannels)
+	e.GET("/admin/sessions", s.adminSessions)
+	e.GET("/admin/sessions/:id", s.adminSession)
+	e.DELETE("/admin/sessions/:id", s.adminDisconnect) // pages of others can't: a browser asks first (CORS), and is not answered
+	page := echo.WrapHandler(static.Admin())
+	for _, path := range static.AdminPaths() {
+		e.Match([]string{http.MethodGet, http.MethodHead}, path, page)
+	}
 	return e
 }
 
@@ -48,20 +60,54 @@ func ownHost(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// adminPolicy answers GET /admin/policy: what is in force for a subscriber of a channel, with a wish or without.
-func (s *Server) adminPolicy(c echo.Context) error {
+// adminQuery reads a query that may have these parameters, each once.
+func adminQuery(c echo.Context, params ...string) (url.Values, error) {
 	q, err := url.ParseQuery(c.Request().URL.RawQuery)
 	if err != nil {
-		return problem(BadRequest, "the query string is not URL-encoded")
+		return nil, problem(BadRequest, "the query string is not URL-encoded")
 	}
-	params := append([]string{"channel"}, middleware.WishParams...)
 	for name, values := range q {
-		if !allowed(name, params) {
-			return problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are %s", name, strings.Join(params, ", ")))
+		switch {
+		case len(params) == 0:
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are none here", name))
+		case !allowed(name, params):
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are %s", name, strings.Join(params, ", ")))
+		case len(values) > 1:
+			return nil, problem(BadRequest, name+" is there twice; give it once")
 		}
-		if len(values) > 1 {
-			return problem(BadRequest, name+" is there twice; give it once")
+	}
+	return q, nil
+}
+
+// listing is which part of a long list is wanted.
+type listing struct {
+	sort  string
+	limit int
+}
+
+// maxListed bounds an answer of the admin API, and what a writer puts together for one.
+const maxListed = 1000
+
+// adminListing reads sort, which is one of the given keys and by default the first, and limit.
+func adminListing(q url.Values, keys ...string) (l listing, err error) {
+	l = listing{sort: cmp.Or(q.Get("sort"), keys[0]), limit: 100}
+	if !allowed(l.sort, keys) {
+		return l, problem(BadRequest, fmt.Sprintf("can't sort by %.40q; there are %s", l.sort, strings.Join(keys, ", ")))
+	}
+	if n := q.Get("limit"); n != "" {
+		l.limit, err = strconv.Atoi(n)
+		if err != nil || l.limit < 1 || l.limit > maxListed {
+			return l, problem(BadRequest, "limit is a number from 1 to "+strconv.Itoa(maxListed))
 		}
+	}
+	return l, nil
+}
+
+// adminPolicy answers GET /admin/policy: what is in force for a subscriber of a channel, with a wish or without.
+func (s *Server) adminPolicy(c echo.Context) error {
+	q, err := adminQuery(c, append([]string{"channel"}, middleware.WishParams...)...)
+	if err != nil {
+		return err
 	}
 	channel := q.Get("channel")
 	if err := broker.CheckChannel(channel); err != nil {
@@ -91,6 +137,9 @@ type droppedCount struct {
 
 // adminDrops answers GET /admin/drops: what was dropped on purpose since the start.
 func (s *Server) adminDrops(c echo.Context) error {
+	if _, err := adminQuery(c); err != nil {
+		return err
+	}
 	list := []droppedCount{}
 	s.policies.Drops(func(pattern, reason string, n int64) bool {
 		list = append(list, droppedCount{pattern, reason, n})

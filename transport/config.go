@@ -17,6 +17,8 @@ type Config struct {
 	TrustedProxies []string // whose X-Forwarded-For is believed: addresses and CIDR blocks; empty: nobody's
 	AccessLog      bool     // log a line for each request
 	Metrics        bool     // measure writes and publishes, for Server.Measure; the broker's Options.Arrivals belongs to it
+	Admin          bool     // Server.Admin is served: measure as Metrics does, and keep a ledger of each session
+	Version        string   // of the program, for the admin API
 
 	Tracer     *otel.Tracer // makes spans of requests, messages and writes; nil: none. The broker's Options.Tracer belongs to it
 	TraceTrust otel.Trust   // what a publisher's traceparent decides where there is no Tracer: TrustParent passes it on
@@ -90,6 +92,9 @@ func DefaultConfig() Config {
 		ClientCommandBurst: 500,
 	}
 }
+
+// Measured reports whether writes and publishes are measured.
+func (c *Config) Measured() bool { return c.Metrics || c.Admin }
 
 // check returns an error that names the first field that can't work.
 func (c *Config) check() error {

@@ -27,6 +27,7 @@ type fan struct {
 	writer *writer
 	log    *broker.Log
 	dirty  atomic.Bool
+	ws     int32  // how many of the feeds are WebSockets'
 	plain  group  // those who get everything as it comes
 	paced  *paced // the others; nil: there are none
 }
@@ -56,6 +57,9 @@ func (w *writer) join(s *session, channel string, since broker.Position, t term)
 	f := &feed{session: s, wish: t.wish}
 	s.feeds = append(s.feeds, f)
 	w.server.counts.subscriptions[s.over].Add(1)
+	if s.over == overWS {
+		fan.ws++
+	}
 	fan.log.Subscribe(&f.Subscription, since)
 	fan.groupOf(&t.effective).add(f)
 	s.mark(f)
@@ -79,6 +83,9 @@ func (w *writer) leave(f *feed) {
 func (w *writer) unfan(f *feed, failure string) {
 	fan := f.group.fan
 	w.server.counts.subscriptions[f.session.over].Add(-1)
+	if f.session.over == overWS {
+		fan.ws--
+	}
 	f.Close(carrierNames[f.session.over], failure)
 	f.group.remove(f)
 	if len(fan.plain.feeds) == 0 && fan.paced == nil {

@@ -309,7 +309,7 @@ func (d *delivery) end() {
 
 // measureWrites tells what the writers have measured, as one.
 func (s *Server) measureWrites(r *otel.Readings) {
-	if !s.config.Metrics {
+	if !s.config.Measured() {
 		return
 	}
 	r.Histogram(otel.PublishTime, []*otel.Histogram{s.publishTime[overHTTP]}, carrierNames[overHTTP])

@@ -50,7 +50,7 @@ var codes = map[Code]struct {
 	TooManyChannels:  {400, "Too many channels on one connection"},
 	Forbidden:        {403, "No rule lets you"},
 	OriginForbidden:  {403, "This origin is not on the list"},
-	NotFound:         {404, "No such endpoint"},
+	NotFound:         {404, "Not found"},
 	MethodNotAllowed: {405, "Method not allowed"},
 	TooLarge:         {413, "Too large"},
 	UnsupportedMedia: {415, "Unsupported media type"},

@@ -90,7 +90,7 @@ func (s *Server) publish(ctx context.Context, g Grant, m *message, over carrier)
 		}
 	}
 	var begin int64
-	if s.config.Metrics {
+	if s.config.Measured() {
 		begin = broker.Now()
 	}
 	r, err := s.broker.Publish(ctx, bm, broker.PublishOptions{ID: m.ID, Live: m.Live})
@@ -101,7 +101,7 @@ func (s *Server) publish(ctx context.Context, g Grant, m *message, over carrier)
 		}
 		return r, p
 	}
-	if s.config.Metrics {
+	if s.config.Measured() {
 		s.publishTime[over].Observe(broker.Now() - begin)
 	}
 	s.counts.publishes[over].add(resultOK)

@@ -57,8 +57,9 @@ type Server struct {
 	next     atomic.Uint32
 	reloads  atomic.Uint32 // calls of Reload
 	counts   counts
+	surveys  chan struct{} // full while the writers are asked for what operators want to know
 
-	publishTime [carriers]*otel.Histogram // nil without Config.Metrics
+	publishTime [carriers]*otel.Histogram // nil unless Config.Measured
 }
 
 // New returns a server for b. It starts nothing but opens the poller; call Serve, once.
@@ -72,12 +73,12 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{broker: b, config: c, policies: c.Policies, log: log, started: time.Now()}
+	s := &Server{broker: b, config: c, policies: c.Policies, log: log, started: time.Now(), surveys: make(chan struct{}, 1)}
 	if s.policies == nil {
 		s.policies = new(middleware.Policies)
 	}
 	s.counts.init()
-	if c.Metrics {
+	if c.Measured() {
 		s.publishTime[overHTTP], s.publishTime[overWS] = otel.PublishTime.Histogram(), otel.PublishTime.Histogram()
 	}
 	var err error

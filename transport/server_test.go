@@ -64,7 +64,7 @@ func newLoggingNode(t *testing.T, backend broker.Backend, log *slog.Logger, chan
 		change(&c)
 	}
 	b := broker.New(backend, broker.Options{MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond,
-		Arrivals: c.Metrics || c.Tracer != nil, Tracer: c.Tracer, Clock: c.Clock})
+		Arrivals: c.Measured() || c.Tracer != nil, Tracer: c.Tracer, Clock: c.Clock})
 	s, err := New(b, c, log)
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,8 @@ type session struct {
 	grant  Grant
 	link   link
 	ws     *wsInput // nil for SSE
-	head   []byte   // what precedes the first frame: the response head; then nil
+	head   string   // what precedes the first frame: the response head; then ""
+	ledger *ledger  // what operators are told of it; nil without Config.Admin
 
 	seen atomic.Int64 // when the client last sent something, in the server's milliseconds
 
@@ -154,6 +155,9 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 		if len(s.writer.connects) > 0 && !batch.Live {
 			s.writer.replayed(s, batch)
 		}
+		if s.ledger != nil {
+			s.ledger.take(batch)
+		}
 		if s.untold && s.ws == nil && !batch.Last.IsZero() { // it has an id
 			s.untold = false
 		}
@@ -187,9 +191,9 @@ func (s *session) begin() bool {
 		s.wait = 0
 	}
 	welcome := s.format.welcome(s)
-	if s.head != nil {
-		welcome = append(s.head, welcome...)
-		s.head = nil
+	if s.head != "" {
+		welcome = append([]byte(s.head), welcome...)
+		s.head = ""
 	}
 	s.out = append(welcome, s.out...)
 	return true

@@ -66,6 +66,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 	}
 	l.connect = connectOf(c)
 	s.counts.connects[overSSE].add(resultOK)
+	ss.ledger = s.newLedger(r)
 	if h := l.terms.header(l.channels); h != "" {
 		c.Response().Header().Set(deliverHeader, h)
 	}
@@ -106,7 +107,7 @@ func (s *Server) hijackSSE(c echo.Context, ss *session, l *listenRequest) error 
 		}
 	}
 	head = appendHeader(head, "Date", time.Now().UTC().Format(http.TimeFormat))
-	ss.head = append(head, "Connection: close\r\n\r\n"...)
+	ss.head = string(append(head, "Connection: close\r\n\r\n"...))
 	conn, buf, err := http.NewResponseController(c.Response()).Hijack()
 	if err != nil {
 		s.release()

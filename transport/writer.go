@@ -46,7 +46,7 @@ type writer struct {
 
 func newWriter(s *Server) *writer {
 	w := &writer{server: s, index: len(s.writers), wake: make(chan struct{}, 1), fans: map[string]*fan{}}
-	if s.config.Metrics || s.config.Tracer != nil {
+	if s.config.Measured() || s.config.Tracer != nil {
 		w.meter = newMeter(w)
 	}
 	if s.config.Tracer != nil {
@@ -201,6 +201,9 @@ func (w *writer) flush(s *session) {
 		if w.meter != nil {
 			w.meter.wrote(s, n, n == len(b), busy && n == len(b))
 		}
+		if s.ledger != nil {
+			s.ledger.bytes += uint64(n)
+		}
 		if n > 0 {
 			s.wroteAt = w.clock
 			w.wrote++
@@ -291,7 +294,7 @@ func (w *writer) drop(s *session, why closeReason) {
 		w.meter.failedOwed(s, why)
 	}
 	w.unwatch(s, why)
-	s.feeds, s.dirty, s.out, s.rest, s.head, s.owed = nil, nil, nil, nil, nil, nil
+	s.feeds, s.dirty, s.out, s.rest, s.head, s.owed = nil, nil, nil, nil, "", nil
 	s.link.close()
 	last := len(w.sessions) - 1
 	w.sessions[s.slot] = w.sessions[last]
@@ -307,9 +310,9 @@ func (w *writer) end(s *session, code uint16, reason string) {
 	if s.ending || s.state == closed {
 		return
 	}
-	if s.head != nil { // it never began: the client still gets a whole answer
-		s.out = append(s.head, s.out...)
-		s.head = nil
+	if s.head != "" { // it never began: the client still gets a whole answer
+		s.out = append([]byte(s.head), s.out...)
+		s.head = ""
 	}
 	s.out = s.format.close(s.out, code, reason)
 	s.ending, s.why, s.code = true, closedByUs, code

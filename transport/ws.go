@@ -76,6 +76,7 @@ func (s *Server) serveWS(c echo.Context) error {
 	}
 	l.connect = connectOf(c)
 	s.counts.connects[overWS].add(resultOK)
+	ss.ledger = s.newLedger(r)
 	_ = conn.NetConn().SetDeadline(time.Time{})
 	s.launch(ss, conn.NetConn(), emptyReader(), l)
 	return nil
