@@ -17,6 +17,12 @@ func TestAdminAPI(t *testing.T) {
 	if status, got := get(t, http.DefaultClient, base+"/admin/policy?channel=a"); status != http.StatusOK || got != want {
 		t.Errorf("got %d %s, want 200 %s", status, got, want)
 	}
+	if status, got := get(t, http.DefaultClient, base+"/"); status != http.StatusOK || !strings.Contains(got, "admin.js") {
+		t.Errorf("the page: %d %.100s", status, got)
+	}
+	if status, got := get(t, http.DefaultClient, base+"/admin/stats"); status != http.StatusOK || !strings.Contains(got, `"measured":true`) {
+		t.Errorf("without metrics: %d %s, want what was measured", status, got)
+	}
 	if status, _ := get(t, http.DefaultClient, n.base+"/admin/drops"); status != http.StatusNotFound {
 		t.Errorf("where clients connect, the admin API answers %d, want 404", status)
 	}

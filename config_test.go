@@ -40,6 +40,8 @@ func TestTableCoversConfig(t *testing.T) {
 		"Transport.Policies":   "made by the program of the policies in the file",
 		"Transport.Status":     "made by the program, which knows of the file",
 		"Transport.Metrics":    "made by the program: on if there is an address",
+		"Transport.Admin":      "the same",
+		"Transport.Version":    "made by the program",
 		"Transport.Tracer":     "made by the program",
 		"Transport.TraceTrust": "made by the program",
 		"Transport.Clock":      "made by the program",

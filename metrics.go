@@ -33,8 +33,10 @@ func newMetrics(p *Program) *metrics {
 	return &metrics{address: p.config.Metrics, page: otel.NewPage(p.sources()...), log: p.log}
 }
 
-// measured reports whether anybody wants to know: the listener for Prometheus, or who is told by OTLP.
-func (p *Program) measured() bool { return p.config.Metrics != "" || p.telemetry.Measured() }
+// measured reports whether anybody wants to know: the listener for Prometheus, who is told by OTLP, or the page for operators.
+func (p *Program) measured() bool {
+	return p.config.Metrics != "" || p.telemetry.Measured() || p.config.Admin != ""
+}
 
 // sources returns what tells the numbers of the node.
 func (p *Program) sources() []otel.Source {

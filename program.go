@@ -89,7 +89,8 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	})
 	t := c.Transport
 	t.Access, t.Policies, t.Status = access(c), &p.policies, p.status
-	t.Metrics = p.measured()
+	t.Metrics, t.Admin = p.measured(), c.Admin != ""
+	t.Version, _, _ = build()
 	t.Tracer, t.TraceTrust, t.Clock = p.tracer, otel.Trust(c.TraceTrust), p.clock
 	if p.transport, err = transport.New(p.broker, t, log); err != nil {
 		return nil, err
