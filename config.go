@@ -116,7 +116,7 @@ func settings() []setting {
 			text:  "Log a line for each request, and for each connection when it begins. Never with the query string.",
 			field: func(c *Config) any { return &c.Transport.AccessLog }},
 		{name: "admin", group: "Node", kind: kindString, check: checkAdmin,
-			text:  "Address of the admin API, HOST:PORT. It has no authentication: use a loopback address such as `127.0.0.1:8081`. Empty: it is closed. See [operating](operating.md#admin-api).",
+			text:  "Address of the admin API and its page, HOST:PORT. It has no authentication: use a loopback address such as `127.0.0.1:8081`. Empty: it is closed. See [operating](operating.md#admin-api).",
 			field: func(c *Config) any { return &c.Admin }},
 		{name: "metrics", group: "Node", kind: kindString, check: checkMetrics,
 			text:  "Address of `GET /metrics` for Prometheus, HOST:PORT such as `127.0.0.1:9464`. It has no authentication. Empty: it is closed. See [observability](observability.md).",
