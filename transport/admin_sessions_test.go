@@ -17,6 +17,7 @@ import (
 
 	"sluice/broker"
 	"sluice/middleware"
+	"sluice/otel/oteltest"
 )
 
 // administered is a node with its admin API.
@@ -127,17 +128,30 @@ func TestAdminSessions(t *testing.T) {
 	if one.ID != sse.ID || one.Subscriptions != 2 || len(one.Channels) != 2 || one.Messages != 2 {
 		t.Errorf("got %+v", one)
 	}
+}
 
-	trace := [16]byte{1, 2, 3}
-	for _, x := range n.writers {
-		x.post(func() {
-			for _, s := range x.sessions {
-				s.ledger.trace = trace
+// The trace of what a session was last given can be looked up.
+func TestAdminTrace(t *testing.T) {
+	traced := newTracedNode(t, "always_on", nil, func(c *Config) { c.Admin = true })
+	admin := httptest.NewServer(traced.Admin())
+	defer admin.Close()
+	n := &administered{traced.node, admin.URL}
+	for _, transport := range transports {
+		c := n.listen(transport, "channel="+transport)
+		if s := n.list("transport=" + transport).Sessions[0]; s.Trace != "" {
+			t.Errorf("before it was given anything: trace %q", s.Trace)
+		}
+		n.publish(transport, "hello")
+		c.want("hello")
+		id := n.until("traced", "transport="+transport, func(l sessionList) bool { return l.Sessions[0].Trace != "" }).Sessions[0].Trace
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			if slices.ContainsFunc(traced.collector.Spans(), func(s oteltest.Span) bool { return hex.EncodeToString(s.TraceId) == id }) {
+				break
 			}
-		})
-	}
-	if l := n.list(""); l.Sessions[0].Trace != hex.EncodeToString(trace[:]) {
-		t.Errorf("trace %q", l.Sessions[0].Trace)
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: no span of the trace %s was sent", transport, id)
+			}
+		}
 	}
 }
 

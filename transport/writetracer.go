@@ -257,8 +257,12 @@ func (m *meter) failedOwed(s *session, why closeReason) {
 	}
 }
 
-// last notes the last traced message of a session, for whoever asks about that.
-func (t *writeTracer) last(s *session, d *otel.Delivery) {}
+// last notes the last traced message of a session, for the operator who asks about that.
+func (t *writeTracer) last(s *session, d *otel.Delivery) {
+	if s.ledger != nil {
+		s.ledger.trace = d.Context().Trace
+	}
+}
 
 // marked notes in traced messages of these channels that the writer has marked all its sessions.
 func (w *writer) marked(fans []*fan) {
