@@ -114,7 +114,7 @@ func (n *Lane) poll(now time.Time, open bool) (ready bool, again time.Time) {
 	p.Messages = s.bare
 	ms, hold := r.sift(n.policy.Stages, now, p)
 	if !hold.IsZero() {
-		n.hold(hold, int(next-n.scanned))
+		n.hold(hold, int(next-n.scanned), len(r.dropped) == 0)
 		return false, n.again.At
 	}
 	n.again, n.since = Again{}, time.Time{}
@@ -165,13 +165,18 @@ func (n *Lane) overrun(now time.Time) bool {
 	return true
 }
 
-// hold remembers when to ask again. If that depends on the number of messages they are not asked with each
-// of them: one that drops most of what it sees would see all of it again and again.
-func (n *Lane) hold(a Again, pending int) {
+// hold remembers when to ask again. If that depends on the number of messages, and some were dropped, the stages are not asked
+// with each that comes: one that drops most of what it sees would see all of it again and again.
+func (n *Lane) hold(a Again, pending int, exact bool) {
 	n.again = a
-	if a.Messages > 0 {
-		n.again.Messages = int(n.scanned) + pending + max(a.Messages, pending/2)
+	if a.Messages <= 0 {
+		return
 	}
+	more := a.Messages
+	if !exact {
+		more = max(more, pending/2)
+	}
+	n.again.Messages = int(n.scanned) + pending + more
 }
 
 // missed returns the first batch of what is between from and to, for a subscription that was not there when

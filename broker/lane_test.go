@@ -586,3 +586,27 @@ func (c *laneClient) take() {
 func (c *laneClient) mayNotGap(p *broker.Policy, keyless bool) bool {
 	return !keyless && p.Key != nil && !c.moved
 }
+
+// So many messages as a batch waits for are enough, whenever the lane was asked before.
+func TestLaneCountsExactly(t *testing.T) {
+	for asked := 1; asked < 10; asked++ {
+		inLane(t, 64, func(r *laneRig) {
+			n := r.log.Lane(&broker.Policy{ID: "p", Stages: []broker.Stage{gather{time.Hour, 10}}})
+			defer n.Release()
+			s := r.subscribe(n, broker.Position{})
+			defer s.Follow(nil)
+			for range asked {
+				r.publish("", false)
+			}
+			if ready, _ := n.Poll(time.Now()); ready {
+				t.Errorf("%d of 10 go out", asked)
+			}
+			for range 10 - asked {
+				r.publish("", false)
+			}
+			if ready, _ := n.Poll(time.Now()); !ready {
+				t.Errorf("asked with %d before, the lane holds 10 of 10 back", asked)
+			}
+		})
+	}
+}
