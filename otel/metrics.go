@@ -23,6 +23,9 @@ const (
 	Sessions
 	SessionsLimit
 	Subscriptions
+	LagMessages
+	LagTime
+	SessionsOwing
 	Connects
 	Closes
 	WebSocketCloses
@@ -121,6 +124,12 @@ var page = [instruments]row{
 		"Connections that this node takes at once (max-sessions)."},
 	Subscriptions: {"sluice_subscriptions", gauge, "{subscription}", []string{"transport"}, nil,
 		"Channels that connections listen to, each counted once per connection."},
+	LagMessages: {"sluice_lag_messages", gauge, "{message}", []string{"transport"}, nil,
+		"The most messages that a connection is behind in a channel; what a policy holds back is not among them."},
+	LagTime: {"sluice_lag_seconds", gauge, "s", []string{"transport"}, nil,
+		"For how long the oldest byte has waited that the client of a connection has not taken."},
+	SessionsOwing: {"sluice_sessions_owing", gauge, "{session}", []string{"transport"}, nil,
+		"Connections whose client has not taken everything yet."},
 	Connects: {"sluice_connects_total", counter, "{request}", []string{"transport", "result"}, nil,
 		"Requests for a stream or a WebSocket, by result: ok, or the code of the refusal."},
 	Closes: {"sluice_closes_total", counter, "{session}", []string{"transport", "reason"}, nil,

@@ -127,6 +127,7 @@ func counting(r results) echo.MiddlewareFunc {
 // Measure tells the server's numbers. It asks the backend whether it delivers, which may take a second.
 func (s *Server) Measure(r *otel.Readings) {
 	s.measureSessions(r)
+	s.measureLag(r)
 	for i := range carriers {
 		for code, n := range s.counts.publishes[i] {
 			if i != overSSE && answered(code) { // over SSE nobody publishes

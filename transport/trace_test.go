@@ -265,7 +265,7 @@ func TestTraceOfConflation(t *testing.T) {
 
 // block publishes to a channel until a client that reads nothing has a write that can't be finished, and a few messages more. It returns how many
 // that were.
-func (n *tracedNode) block(channel string) (sent int) {
+func (n *node) block(channel string) (sent int) {
 	n.t.Helper()
 	big := []byte(strings.Repeat("x", 16<<10))
 	for blocked := 0; blocked < 5; sent++ {
