@@ -46,12 +46,7 @@ func (s sink) each(channels []string, change func(*Log)) {
 }
 
 func (s sink) Verify() {
-	s.b.mu.RLock()
-	logs := make([]*Log, 0, len(s.b.logs))
-	for _, l := range s.b.logs {
-		logs = append(logs, l)
-	}
-	s.b.mu.RUnlock()
+	logs := s.b.Logs()
 	s.b.work.Lock()
 	s.b.work.verify = logs
 	s.b.work.Unlock()

@@ -64,12 +64,7 @@ func (s *Subscription) resumed(r resumeResult) {
 
 // Measure tells the broker's numbers. It looks at each log, so it is for those who ask every few seconds.
 func (b *Broker) Measure(r *otel.Readings) {
-	b.mu.RLock()
-	logs := make([]*Log, 0, len(b.logs))
-	for _, l := range b.logs {
-		logs = append(logs, l)
-	}
-	b.mu.RUnlock()
+	logs := b.Logs()
 	messages, bytes := 0, 0
 	for _, l := range logs {
 		l.mu.Lock()
