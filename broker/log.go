@@ -17,33 +17,34 @@ type Log struct {
 	broker  *Broker
 	refs    int // Open minus Close; guarded by broker.mu
 
-	mu        sync.Mutex
-	state     logState
-	ready     bool     // was live once: last and base mean something
-	last      Position // newest position of the line that is followed
-	base      Position // the position just before the ring's first durable message; last if it has none
-	ring      ring
-	pending   []*Message
-	spilled   bool   // pending was full and dropped something
-	epoch     uint32 // counts Lost and Joined: a read that began before is stale
-	sawLive   bool
-	sawStored bool
-	broken    bool     // live messages may have been lost; told when the repair is done
-	suspect   Position // last at the previous Verify, if it did not match then
-	forked    bool     // the next read must look for the fork
-	queued    bool     // in the broker's queue of logs to read
-	liveEnd   uint64   // one past the newest live message that fell out of the ring
-	exhausted bool     // the history reaches no further back than base
-	filling   bool     // a backfill is under way
-	page      *page    // the newest page read for those behind the ring
-	memo      [4]*Batch
-	memoNext  int
-	lanes     []*Lane
-	compacts  []*compact
-	listeners []Listener
-	flowing   int // subscriptions that have started and are not closed
-	traces    []openTrace
-	unmarked  atomic.Int32 // of them, those that not all listeners have marked
+	mu         sync.Mutex
+	state      logState
+	ready      bool     // was live once: last and base mean something
+	last       Position // newest position of the line that is followed
+	base       Position // the position just before the ring's first durable message; last if it has none
+	ring       ring
+	pending    []*Message
+	spilled    bool   // pending was full and dropped something
+	epoch      uint32 // counts Lost and Joined: a read that began before is stale
+	sawLive    bool
+	sawStored  bool
+	broken     bool     // live messages may have been lost; told when the repair is done
+	suspect    Position // last at the previous Verify, if it did not match then
+	forked     bool     // the next read must look for the fork
+	queued     bool     // in the broker's queue of logs to read
+	liveEnd    uint64   // one past the newest live message that fell out of the ring
+	exhausted  bool     // the history reaches no further back than base
+	filling    bool     // a backfill is under way
+	page       *page    // the newest page read for those behind the ring
+	memo       [4]*Batch
+	memoNext   int
+	lanes      []*Lane
+	compacts   []*compact
+	listeners  []Listener
+	flowing    int          // subscriptions that have started and are not closed
+	traces     []openTrace  // by index
+	tracesFull int          // they are looked through when there are so many
+	unmarked   atomic.Int32 // of them, those that not all listeners have marked
 }
 
 type logState uint8

@@ -93,7 +93,9 @@ func (l *Log) trace(m *Message) {
 		return
 	}
 	m.trace.Store(d)
-	l.traces = slices.DeleteFunc(l.traces, func(x openTrace) bool { return x.missing == 0 && x.delivery.Over() })
+	if len(l.traces) >= l.tracesFull {
+		l.prune()
+	}
 	x := openTrace{index: l.ring.next, delivery: d, missing: len(l.listeners)}
 	for _, n := range l.lanes {
 		if n.flowing > 0 {
@@ -101,7 +103,22 @@ func (l *Log) trace(m *Message) {
 		}
 	}
 	l.traces = append(l.traces, x)
-	l.unmarked.Add(1)
+	if x.missing > 0 {
+		l.unmarked.Add(1)
+	}
+}
+
+// prune forgets the traced messages of which nothing has to be told any more. It is called each time that there are twice as many as it has
+// left, so that a message costs the same however many are open. l.mu is held.
+func (l *Log) prune() {
+	l.traces = slices.DeleteFunc(l.traces, func(x openTrace) bool {
+		over := x.delivery.Over()
+		if over && x.missing > 0 { // a listener has gone before it marked anything
+			l.unmarked.Add(-1)
+		}
+		return over
+	})
+	l.tracesFull = max(16, 2*len(l.traces))
 }
 
 // Marked notes that a writer, one of l's listeners, has marked all its subscriptions since it was last notified: whatever had come by then is theirs to take.
@@ -112,10 +129,10 @@ func (l *Log) Marked(writer int, at int64) {
 	bit := uint64(1) << min(writer, 63)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := range l.traces {
+	for i := len(l.traces) - 1; i >= 0; i-- {
 		x := &l.traces[i]
-		if x.missing == 0 || x.marked&bit != 0 {
-			continue
+		if x.marked&bit != 0 {
+			break // and so are those before
 		}
 		x.delivery.Marked(writer, at)
 		x.marked |= bit
@@ -132,10 +149,10 @@ func (s *Subscription) own(yield func(*openTrace)) {
 	if s.phase == flowing {
 		from = max(from, s.next)
 	}
-	for i := range s.log.traces {
+	for i := len(s.log.traces) - 1; i >= 0; i-- {
 		x := &s.log.traces[i]
 		if x.index < from {
-			continue
+			break
 		}
 		if p := x.of(s.lane); p == nil || !p.decided {
 			yield(x)

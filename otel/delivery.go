@@ -36,7 +36,7 @@ type Delivery struct {
 	longest   int64             // from publish to write
 	ages      *[ageCells]uint32 // from publish to write, by cell of 1,024 ns; nil: there is one subscriber at most
 	sockets   []socket
-	slowest   socket
+	slowest   *socket // nil: nothing has been written, or all was picked
 	decisions []decision
 	acks      int
 }
@@ -139,7 +139,10 @@ func (d *Delivery) Wrote(w *Write) {
 	case by != "":
 		d.sockets = append(d.sockets, d.keep(w, by))
 	case age > d.longest:
-		d.slowest = d.keep(w, pickedSlowest)
+		if d.slowest == nil {
+			d.slowest = new(socket)
+		}
+		*d.slowest = d.keep(w, pickedSlowest)
 	}
 	d.longest = max(d.longest, age)
 	d.say(1, w.End)
@@ -170,7 +173,7 @@ const (
 // subscribers, for each message other ones.
 func (d *Delivery) pick(w *Write) string {
 	switch {
-	case w.Pinned:
+	case w.Pinned && len(d.sockets) < maxPinned:
 		return pickedPinned
 	case !d.detailed || d.tracer.config.Sockets <= 0 || len(d.sockets) >= 2*d.tracer.config.Sockets:
 		return ""
@@ -287,6 +290,13 @@ func (d *Delivery) expire() bool {
 	d.done = true
 	d.last = max(d.last, min(Now(), d.arrival.Arrived+int64(d.tracer.config.Wait)))
 	return true
+}
+
+// forget gives up what was kept for acknowledgements.
+func (d *Delivery) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sockets = nil
 }
 
 // quantile returns an age that a share q of the writes did not exceed, in nanoseconds.

@@ -97,12 +97,13 @@ func (d *Delivery) emit() {
 	for i := range d.sockets {
 		d.push(&d.sockets[i])
 	}
-	if slow := int64(d.tracer.config.Slow); d.slowest.End != 0 && (d.detailed || slow > 0 && d.longest > slow) {
-		d.push(&d.slowest)
+	if slow := int64(d.tracer.config.Slow); d.slowest != nil && (d.detailed || slow > 0 && d.longest > slow) {
+		d.push(d.slowest)
 	}
 	for i := range d.decisions {
 		d.decided(&d.decisions[i])
 	}
+	d.ages, d.slowest, d.decisions = nil, nil, nil // messages stay in their logs for long
 }
 
 func (d *Delivery) deliver() {

@@ -52,6 +52,7 @@ const (
 	pinnedRate   = 50   // messages a second of pinned sessions that were not sampled
 	maxLate      = 4096 // of those whose spans are made later
 	maxLinks     = 16   // on one span; 16 cost 3 µs and 8 KiB
+	maxPinned    = 64   // sockets of one message that have spans, pinned ones too
 	maxDecisions = 32   // conflations and drops of one message that have spans
 )
 
@@ -299,6 +300,7 @@ func (t *Tracer) remember(d *Delivery) {
 	defer t.mu.Unlock()
 	if old := t.recent[t.next]; old != nil {
 		delete(t.known, old.self.Span)
+		old.forget()
 	}
 	t.recent[t.next], t.known[d.self.Span] = d, d
 	t.next = (t.next + 1) % len(t.recent)
