@@ -17,6 +17,8 @@ type sseEvent struct {
 	Data  string
 	ID    string // the last event ID after it
 	Retry int    // milliseconds, if the block had a retry field
+
+	Traceparent string // EventSource ignores it
 }
 
 // sseReader reads text/event-stream as WHATWG HTML §9.2.6 says. A block that the end of the stream
@@ -65,6 +67,8 @@ func (r *sseReader) next() (sseEvent, error) {
 			if e.Retry, err = strconv.Atoi(value); err != nil {
 				return e, fmt.Errorf("retry: %w", err)
 			}
+		case name == "traceparent":
+			e.Traceparent = value
 		default:
 			return e, fmt.Errorf("unknown field %q", line)
 		}
@@ -112,7 +116,7 @@ func (s *sseStream) next() (event, error) {
 	case "welcome", "unavailable", "heartbeat", "gap", "reconnect":
 		err = json.Unmarshal([]byte(raw.Data), &e.body)
 	default:
-		e.kind, e.body.Event = "message", raw.Type
+		e.kind, e.body.Event, e.body.Traceparent = "message", raw.Type, raw.Traceparent
 		if s.envelope {
 			err = json.Unmarshal([]byte(raw.Data), &e.body)
 			e.data = e.body.payload()

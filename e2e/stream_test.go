@@ -15,6 +15,8 @@ type body struct {
 	Data64                                    []byte
 	Ref                                       int
 	Code, Detail                              string
+	Session, Traceparent                      string
+	Traced                                    bool
 	From, To, Reason                          string
 	Token                                     string
 	Delay                                     int

@@ -231,6 +231,52 @@ func (tr *trace) wantsTree(want string) {
 	}
 }
 
+// shape is the tree with siblings in the order of their texts, since those of several sessions or nodes have no other: a span a line,
+// with its kind where that is not internal, these attributes where it has them, by the last part of their names, and what it is linked to.
+func (tr *trace) shape(show ...string) string {
+	var text func(s *span, indent string) string
+	text = func(s *span, indent string) string {
+		line := indent + s.Name
+		if k := s.kind(); k != "internal" {
+			line += " [" + k + "]"
+		}
+		for _, key := range show {
+			if v := s.tag(key); v != "" {
+				line += " " + key[strings.LastIndexByte(key, '.')+1:] + "=" + v
+			}
+		}
+		if n := len(s.links()); n > 0 {
+			line += fmt.Sprintf(" →%d", n)
+		}
+		var below []string
+		for _, c := range s.children() {
+			below = append(below, text(c, indent+"\t"))
+		}
+		slices.Sort(below)
+		return line + "\n" + strings.Join(below, "")
+	}
+	var roots []string
+	for _, s := range tr.roots() {
+		roots = append(roots, text(s, ""))
+	}
+	slices.Sort(roots)
+	return strings.Join(roots, "")
+}
+
+// wantsShape fails the test if the shape is another one. What is in front of the first line of want is in front of all.
+func (tr *trace) wantsShape(want string, show ...string) {
+	tr.t.Helper()
+	want = strings.TrimLeft(want, "\n")
+	margin := want[:len(want)-len(strings.TrimLeft(want, "\t"))]
+	var lines []string
+	for line := range strings.Lines(strings.TrimRight(want, "\n\t") + "\n") {
+		lines = append(lines, strings.TrimPrefix(line, margin))
+	}
+	if got := tr.shape(show...); got != strings.Join(lines, "") {
+		tr.t.Errorf("got the spans\n%s\nwant\n%s\n%v", got, strings.Join(lines, ""), tr)
+	}
+}
+
 // wantsNoWarnings fails the test if Jaeger has found something odd.
 func (tr *trace) wantsNoWarnings() {
 	tr.t.Helper()
