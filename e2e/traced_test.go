@@ -18,6 +18,7 @@ import (
 type traced struct {
 	*rig
 	jaeger *jaeger
+	hung   []func() // hang up listeners
 }
 
 // service is what nodes call themselves unless they are told otherwise.
@@ -27,7 +28,7 @@ const service = "sluice"
 func newTraced(t *testing.T, j *jaeger, n int, rules map[string]rule, env []string, flags ...string) *traced {
 	t.Helper()
 	flags = append([]string{"--config", newSettings(t, rules).path, "--drain-time", "100ms"}, flags...)
-	return &traced{newRigIn(t, append(j.env(), env...), nil, n, flags...), j}
+	return &traced{rig: newRigIn(t, append(j.env(), env...), nil, n, flags...), jaeger: j}
 }
 
 // add starts one more node, with flags of its own.
@@ -120,9 +121,12 @@ func (r *traced) traceOf(position string, spans int) *trace {
 	return r.jaeger.await(found[0].ID, hasSpans(spans))
 }
 
-// stopAll tells all nodes to stop. When it returns Jaeger has everything that they have sent.
+// stopAll has all listeners hang up, and tells all nodes to stop. When it returns Jaeger has everything that they have sent.
 func (r *traced) stopAll() {
 	r.Helper()
+	for _, hangUp := range r.hung {
+		hangUp()
+	}
 	for _, n := range r.nodes {
 		n.signal(syscall.SIGTERM)
 	}
@@ -171,10 +175,12 @@ func (r *traced) hearBy(dial dialFunc, over string, i int, channel, query string
 		r.Fatalf("%s: %v", url, err)
 	}
 	stop := context.AfterFunc(ctx, st.close)
-	r.Cleanup(func() {
+	hangUp := func() {
 		stop()
 		st.close()
-	})
+	}
+	r.Cleanup(hangUp)
+	r.hung = append(r.hung, hangUp)
 	l := &listener{traced: r, stream: st, node: i, over: over}
 	welcome := l.event("welcome")
 	l.session = welcome.body.Session
