@@ -109,7 +109,7 @@ func (c *Connect) emit(status int, problem string, end int64) {
 	}
 	_, s := t.sdk.Start(preset(c.parent.in(context.Background(), true), c.self), spanConnect+c.over, o...)
 	answered(s, status, problem)
-	s.End(trace.WithTimestamp(at(c.wall, end)))
+	finish(s, at(c.wall, end))
 	for _, r := range c.replays {
 		template, suffix := t.template(r.Channel)
 		attrs := append(t.messaging(spanReplay, "process", r.Channel, template, ""), attribute.Int("messaging.batch.message_count", r.Messages))

@@ -76,7 +76,7 @@ func (s *Span) Answered(c *Clock, status int, problem string) {
 		return
 	}
 	answered(s.sdk, status, problem)
-	s.sdk.End(trace.WithTimestamp(c.Now()))
+	finish(s.sdk, c.Now())
 }
 
 func answered(s trace.Span, status int, problem string) {
@@ -114,5 +114,5 @@ func (s *Span) Published(c *Clock, position string, duplicate bool, err error) {
 	if err != nil {
 		s.sdk.SetStatus(codes.Error, "not acknowledged")
 	}
-	s.sdk.End(trace.WithTimestamp(c.Now()))
+	finish(s.sdk, c.Now())
 }

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -48,6 +49,14 @@ func at(wall, now int64) time.Time { return time.Unix(0, wall+now) }
 
 func ms(nanoseconds int64) float64 { return float64(nanoseconds) / 1e6 }
 
+// finish ends a span. It lasts a nanosecond at least: Jaeger warns of those without a length.
+func finish(s trace.Span, at time.Time) {
+	if begun, ok := s.(sdktrace.ReadOnlySpan); ok && !at.After(begun.StartTime()) {
+		at = begun.StartTime().Add(1)
+	}
+	s.End(trace.WithTimestamp(at))
+}
+
 // child makes a span below parent that is over.
 func (t *Tracer) child(parent Context, id [8]byte, name string, begin, end time.Time, o ...trace.SpanStartOption) trace.Span {
 	ctx := parent.in(context.Background(), false)
@@ -55,7 +64,7 @@ func (t *Tracer) child(parent Context, id [8]byte, name string, begin, end time.
 		ctx = preset(ctx, Context{Trace: parent.Trace, Span: id})
 	}
 	_, s := t.sdk.Start(ctx, name, append(o, trace.WithTimestamp(begin))...)
-	s.End(trace.WithTimestamp(end))
+	finish(s, end)
 	return s
 }
 
@@ -154,7 +163,7 @@ func (d *Delivery) deliver() {
 	if d.open > 0 {
 		s.AddEvent("deadline", trace.WithTimestamp(at(d.wall, d.last)), trace.WithAttributes(attribute.Int("sluice.fanout.pending", d.open)))
 	}
-	s.End(trace.WithTimestamp(at(d.wall, d.last)))
+	finish(s, at(d.wall, d.last))
 }
 
 // kind is where a message came from.
@@ -220,5 +229,5 @@ func (d *Delivery) decided(x *decision) {
 	if x.failed {
 		s.SetStatus(codes.Error, fmt.Sprintf("the session ended: %s", x.reason))
 	}
-	s.End(trace.WithTimestamp(at(d.wall, x.at)))
+	finish(s, at(d.wall, x.at))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -265,4 +266,38 @@ func BenchmarkDeliver(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Jaeger warns of spans without a length: each has one, however little there was to do.
+func TestSpansLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // where time stands still
+		r := newRig(t, nil, nil)
+		a := r.arrival(2)
+		a.Published += int64(2 * time.Millisecond) // in this node's future
+		d := r.Deliver(a)
+		d.Dropped("filter", 1)
+		w := r.write(0)
+		w.End = w.Begin
+		d.Wrote(w)
+		r.Ack(w.Session, w.Over, d.Context().String(), w.End)
+		r.Outlier(r.arrival(1), w)
+		c := r.Connect("ws", "/ws", "http", "", Now())
+		c.Replay("ticker.a").Add("")
+		c.End(101, "")
+		_, request := r.Request(t.Context(), "POST", "/publish", "/publish", "http", "")
+		r.Publish(t.Context(), "ticker.a", "", false, r.Clock().Now()).Published(r.Clock(), "", false, nil)
+		request.Answered(r.Clock(), 200, "")
+		synctest.Wait()
+		r.stop()
+		names := map[string]bool{}
+		for _, s := range r.spans.Ended() {
+			names[s.Name()] = true
+			if !s.EndTime().After(s.StartTime()) {
+				t.Errorf("%s lasts %v", s.Name(), s.EndTime().Sub(s.StartTime()))
+			}
+		}
+		if want := 12; len(names) != want {
+			t.Errorf("there are spans of %d names, want %d: %v", len(names), want, slices.Sorted(maps.Keys(names)))
+		}
+	})
 }
