@@ -18,6 +18,8 @@ import (
 type traced struct {
 	*rig
 	jaeger *jaeger
+	config []string // flags of all nodes
+	env    []string // of all nodes
 	hung   []func() // hang up listeners
 }
 
@@ -27,15 +29,16 @@ const service = "sluice"
 // newTraced starts Redis, and n nodes with these rules, variables and flags.
 func newTraced(t *testing.T, j *jaeger, n int, rules map[string]rule, env []string, flags ...string) *traced {
 	t.Helper()
-	flags = append([]string{"--config", newSettings(t, rules).path, "--drain-time", "100ms"}, flags...)
-	return &traced{rig: newRigIn(t, append(j.env(), env...), nil, n, flags...), jaeger: j}
+	config := []string{"--config", newSettings(t, rules).path, "--drain-time", "100ms"}
+	env = append(j.env(), env...)
+	return &traced{rig: newRigIn(t, env, nil, n, append(config, flags...)...), jaeger: j, config: config, env: env}
 }
 
 // add starts one more node, with flags of its own.
 func (r *traced) add(name string, flags ...string) {
 	r.Helper()
-	flags = append([]string{"--redis", r.redis.URL(), "--drain-time", "100ms"}, flags...)
-	r.nodes = append(r.nodes, startNodeIn(r.T, r.jaeger.env(), name, flags...))
+	flags = append(append([]string{"--redis", r.redis.URL()}, r.config...), flags...)
+	r.nodes = append(r.nodes, startNodeIn(r.T, r.env, name, flags...))
 }
 
 // tee returns the endpoint of something that has several Jaegers get the same spans.
