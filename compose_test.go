@@ -104,7 +104,7 @@ func TestPrometheusFindsNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, at := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://jaeger:4318 ", `"127.0.0.1:4318:4318"`, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318\n"} {
+	for _, at := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://jaeger:4318 ", `"127.0.0.1:4318:4318"`, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:4318/v1/traces\n"} {
 		if !strings.Contains(string(text), at) {
 			t.Errorf("compose.yaml does not say %q", at)
 		}
