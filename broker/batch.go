@@ -31,7 +31,11 @@ const (
 
 // skipping returns b as it is for a subscription from which n more were dropped before.
 func (b *Batch) skipping(n int) *Batch {
-	return &Batch{Messages: b.Messages, Last: b.Last, Array: b.Array, Live: b.Live, Released: b.Released, Skipped: b.Skipped + n, Conflated: b.Conflated, Gaps: b.Gaps, from: b.from, to: b.to, durable: b.durable}
+	return &Batch{
+		Messages: b.Messages, Last: b.Last, Array: b.Array, Live: b.Live, Released: b.Released,
+		Skipped: b.Skipped + n, Conflated: b.Conflated, Gaps: b.Gaps,
+		from: b.from, to: b.to, durable: b.durable,
+	}
 }
 
 // Wire returns the encoding of b in the given format, made by encode at the first call and shared

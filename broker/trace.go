@@ -121,7 +121,8 @@ func (l *Log) prune() {
 	l.tracesFull = max(16, 2*len(l.traces))
 }
 
-// Marked notes that a writer, one of l's listeners, has marked all its subscriptions since it was last notified: whatever had come by then is theirs to take.
+// Marked notes that a writer, one of l's listeners, has marked all its subscriptions since it was last notified: whatever had
+// come by then is theirs to take.
 func (l *Log) Marked(writer int, at int64) {
 	if l.unmarked.Load() == 0 {
 		return

@@ -30,9 +30,9 @@ type TracerConfig struct {
 	// Linked makes a node's deliver span the root of a trace of its own, with a link to the publish; else it is a child of it.
 	Linked bool
 
-	Sockets int           // sockets of a message's fan-out that have spans of their own, at most, besides the slowest and pinned ones; default 6
+	Sockets int           // of a message's fan-out, about so many sockets have spans, at most twice as many; the slowest and pinned ones besides; default 6
 	Detail  float64       // messages a second of which sockets have spans, at most; default 50
-	Slow    time.Duration // from publish to write, what policies hold back not counted: above it an unsampled message is traced, too; default 1 s, 0 is never
+	Slow    time.Duration // publish to write, less what policies hold back: above it an unsampled message is traced, too; default 1 s, 0: none is
 	Wait    time.Duration // after it a deliver span ends, though clients have not taken the message; default 5 s
 
 	System   string                      // messaging.system: "redis"; default "sluice"
