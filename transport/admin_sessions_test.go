@@ -131,6 +131,19 @@ func TestAdminSessions(t *testing.T) {
 	}
 }
 
+// A token that can't be used is a gap in each channel, for the session and in the metrics.
+func TestAdminBadToken(t *testing.T) {
+	n := newAdministered(t, func(c *Config) { c.Metrics = true })
+	s := n.sse("channel=a&channel=b&resume=nonsense")
+	s.want("welcome", "*")
+	s.want("gap", "*")
+	s.want("gap", "*")
+	if l := n.list(""); len(l.Sessions) != 1 || l.Sessions[0].Gaps != 2 {
+		t.Errorf("got %+v", l)
+	}
+	n.wantMetrics(readings{`sluice_gaps_total{"bad_token"`: 2})
+}
+
 // The trace of what a session was last given can be looked up.
 func TestAdminTrace(t *testing.T) {
 	traced := newTracedNode(t, "always_on", nil, func(c *Config) { c.Admin = true })

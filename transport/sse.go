@@ -54,7 +54,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 		return problem(BadRequest, "heartbeat can only be event")
 	}
 	if l.badToken != nil {
-		s.counts.badTokens.Add(1)
+		s.counts.badTokens.Add(int64(len(l.channels)))
 		for _, ch := range l.channels {
 			ss.out = append(ss.out, sse{}.body(&broker.Message{Channel: ch, Gap: &broker.Gap{Reason: broker.BadToken}})...)
 			ss.out = append(ss.out, '\n')
@@ -67,6 +67,9 @@ func (s *Server) serveSSE(c echo.Context) error {
 	l.connect = connectOf(c)
 	s.counts.connects[overSSE].add(resultOK)
 	ss.ledger = s.newLedger(r)
+	if ss.ledger != nil && l.badToken != nil {
+		ss.ledger.gaps = uint64(len(l.channels))
+	}
 	if h := l.terms.header(l.channels); h != "" {
 		c.Response().Header().Set(deliverHeader, h)
 	}
