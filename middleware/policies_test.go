@@ -63,7 +63,7 @@ func TestQueryWishes(t *testing.T) {
 		{"rate=5/s&rate[b]=1/s&conflate[b]=key", `{"rate":"5/s"} {"conflate":"key","rate":"1/s"}`},
 		{"rate[a]=5/s&batch=20ms", `{"rate":"5/s","batch":"20ms"} {"batch":"20ms"}`},
 		{"conflate=key&conflate[a]=none", `{} {"conflate":"key"}`},
-		{"rate=5/s&rate=6/s", "rate is there twice"},
+		{"rate=5/s&rate=6/s", `"rate" is there twice`},
 		{"rate[c]=5/s", "for a channel that is not asked for; add channel=c"},
 		{"rate[a=5/s", "lacks its ]"},
 		{"rate[a]=x", "can't be used"},

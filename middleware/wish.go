@@ -112,17 +112,17 @@ func QueryWishes(q url.Values, channels []string) ([]Delivery, error) {
 			continue
 		}
 		if len(values) > 1 {
-			return nil, fmt.Errorf("%s is there twice; give it once", shorten(name))
+			return nil, fmt.Errorf("%q is there twice; give it once", shorten(name))
 		}
 		if !bracket {
 			continue
 		}
 		channel, closed := strings.CutSuffix(channel, "]")
 		if !closed {
-			return nil, fmt.Errorf("%s lacks its ]", shorten(name))
+			return nil, fmt.Errorf("%q lacks its ]", shorten(name))
 		}
 		if !slices.Contains(channels, channel) {
-			return nil, fmt.Errorf("%s is for a channel that is not asked for; add channel=%s", shorten(name), shorten(channel))
+			return nil, fmt.Errorf("%q is for a channel that is not asked for; add channel=%s", shorten(name), url.QueryEscape(shorten(channel)))
 		}
 		own[channel] = true
 	}
