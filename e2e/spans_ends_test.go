@@ -84,7 +84,11 @@ func TestJaegerFromTheLog(t *testing.T) {
 		TraceID string `json:"trace_id"`
 		SpanID  string `json:"span_id"`
 	}
-	lines := r.nodes[0].lines("publish failed")
+	var lines []string
+	until(t, traceTime, "the log tells of it", func() bool { // it comes through a pipe
+		lines = r.nodes[0].lines("publish failed")
+		return len(lines) > 0
+	})
 	if len(lines) != 1 {
 		t.Fatalf("the log has the lines %q, want one", lines)
 	}

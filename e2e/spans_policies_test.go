@@ -33,12 +33,16 @@ func (r *traced) conflated() {
 	all := append(r.hearBoth(0, "quotes.eu"), r.hearBoth(1, "quotes.eu")...)
 	quote := func(n int) string { return fmt.Sprintf(`{"symbol":"a","n":%d}`, n) }
 	var positions []string
+	want := func(n int) {
+		for _, l := range all {
+			l.want(quote(n))
+		}
+	}
 	for n := range 3 { // the first goes out at once, the last after the interval
 		positions = append(positions, r.put(n%2, "quotes.eu", "", quote(n)))
-	}
-	for _, l := range all {
-		l.want(quote(0))
-		l.want(quote(2))
+		if n != 1 {
+			want(n)
+		}
 	}
 	const arrived = `
 			deliver quotes.* [consumer] written=0 conflated=2 dropped=0
