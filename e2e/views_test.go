@@ -64,7 +64,7 @@ func TestDashboardShowsData(t *testing.T) {
 	env := []string{"OTEL_TRACES_EXPORTER=console", "OTEL_BSP_SCHEDULE_DELAY=50"}
 	s := newSettings(t, rules)
 	r := newRigIn(t, env, []string{"appendonly", "yes"}, 2, "--config", s.path, "--metrics", "127.0.0.1:0", "--history-messages", "60",
-		"--ring-messages", "32", "--publish-wait", "300ms", "--max-message", "64KiB")
+		"--ring-messages", "32", "--publish-wait", "1s", "--max-message", "64KiB")
 	r.write = quotes(r.rng, 0, true)
 	p := startPrometheus(t, r.nodes...)
 	r.listenEverywhere(viaSSE, viaSSEJSON, viaWS, viaWSPlain)
