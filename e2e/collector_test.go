@@ -70,7 +70,8 @@ func TestCollectorAway(t *testing.T) {
 			r := newRigIn(t, []string{
 				"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" + tt.endpoint(t) + "/v1/traces", "OTEL_EXPORTER_OTLP_TIMEOUT=300", "OTEL_BSP_EXPORT_TIMEOUT=300",
 				"OTEL_BSP_SCHEDULE_DELAY=50", "OTEL_BSP_MAX_QUEUE_SIZE=64", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=32",
-			}, nil, 1, "--metrics", "127.0.0.1:0", "--trace-detail", "1000000", "--drain-time", "0s")
+			}, nil, 1, "--metrics", "127.0.0.1:0", "--trace-detail", "1000000", "--drain-time", "0s", "--publish-wait", "30s")
+			r.http.Timeout = time.Minute // a busy machine is no concern of this test
 			n := r.nodes[0]
 			r.deliversAll(n, 3000)
 			until(t, 10*time.Second, "the metrics tell of spans that failed and were dropped", func() bool {

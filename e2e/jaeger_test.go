@@ -32,7 +32,7 @@ const traceTime = 20 * time.Second
 func startJaeger(t *testing.T, clockSkew time.Duration) *jaeger {
 	t.Helper()
 	path := jaegerBinary(t)
-	j := &jaeger{t: t, http: httpClient(t, 5*time.Second)}
+	j := &jaeger{t: t, http: httpClient(t, traceTime)}
 	names := []string{"QUERY", "OTLP_HTTP", "OTLP_GRPC", "QUERY_GRPC", "HEALTH"}
 	command := func(ports []int) *exec.Cmd {
 		cmd := exec.Command(path, "--config", "file:jaeger/config.yaml")
