@@ -12,7 +12,8 @@ import (
 func TestDeliveryMix(t *testing.T) {
 	t.Parallel()
 	r, s := newDeliveryRig(t, map[string]rule{"news": {wish: wish{rate: "20/s"}}}, []string{"appendonly", "yes", "appendfsync", "always"},
-		"--drain-time", "200ms", "--ring-messages", "400", "--linger", "100ms", "--retry", "100ms")
+		"--drain-time", "200ms", "--ring-messages", "400", "--linger", "100ms", "--retry", "100ms",
+		"--command-rate", "1000", "--command-burst", "1000") // clients that change their minds every few messages, and catch up
 	cut := newCutter(r, batchCut, 50*time.Millisecond)
 	kinds := append(resumable, viaBoth)
 	for i := range 12 {
