@@ -27,10 +27,11 @@ var arrows = map[string]struct {
 	"sluice/broker/redis":       {[]string{"sluice/broker", "sluice/otel"}, "a backend knows the contract and no other backend"},
 	"sluice/broker/redistest":   {nil, "runs redis-server for tests"},
 	"sluice/middleware":         {[]string{"sluice/broker"}, "delivery stages speak of messages; request middleware of nothing here"},
+	"sluice/middleware/auth":    {[]string{"sluice/broker"}, "who may do what; it knows channel names, no sockets and no messages"},
 	"sluice/otel":               {nil, "what a node tells about itself knows nobody, so that everybody may know it"},
 	"sluice/otel/oteltest":      {nil, "a collector for tests; it takes what any program exports"},
 	"sluice/static":             {nil, "embedded files"},
-	"sluice/transport":          {[]string{"sluice/broker", "sluice/middleware", "sluice/otel", "sluice/static", "sluice/transport/wsframe"}, "sockets in front of the broker; it mounts the request middleware and the page"},
+	"sluice/transport":          {[]string{"sluice/broker", "sluice/middleware", "sluice/middleware/auth", "sluice/otel", "sluice/static", "sluice/transport/wsframe"}, "sockets in front of the broker; it mounts the request middleware and the page"},
 	"sluice/transport/wsframe":  {nil, "RFC 6455 frames know nothing of Sluice"},
 	"sluice/e2e":                {nil, "tests from outside know the program only as a process"},
 }
@@ -41,7 +42,7 @@ var strangers = []struct {
 	only   []string
 	why    string
 }{
-	{"net/http", []string{"sluice", "sluice/transport", "sluice/middleware", "sluice/static", "sluice/otel/oteltest"}, "broker and otel know no HTTP; a collector, which only tests have, speaks it"},
+	{"net/http", []string{"sluice", "sluice/transport", "sluice/middleware", "sluice/middleware/auth", "sluice/static", "sluice/otel/oteltest"}, "broker and otel know no HTTP; a collector, which only tests have, speaks it"},
 	{"github.com/labstack/echo", []string{"sluice", "sluice/transport", "sluice/middleware"}, "broker and otel know no HTTP"},
 	{"github.com/gorilla/websocket", []string{"sluice", "sluice/transport"}, "WebSocket is the transport's"},
 	{"github.com/redis/go-redis", []string{"sluice", "sluice/broker/redis", "sluice/broker/redistest"}, "Redis is behind one contract; main only silences the library's own log"},

@@ -14,7 +14,7 @@ import (
 // ChannelRule is what is different for the channels that match: an entry of the file's list. Zero fields
 // leave things as they are.
 type ChannelRule struct {
-	Match           Pattern
+	Match           broker.Pattern
 	HistoryMessages int
 	HistoryAge      time.Duration
 	Deliver         middleware.Delivery // slow included

@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"sluice/broker"
 	"sluice/middleware"
 )
 
@@ -35,7 +36,7 @@ func (f *file) rules(list *yaml.Node) ([]ChannelRule, error) {
 	for _, n := range list.Content {
 		r := ChannelRule{from: f.at(n), at: map[string]string{}}
 		err := f.each(n, ruleKeys, func(key string, value *yaml.Node) error { return f.part(&r, key, value) })
-		if err == nil && r.Match.text == "" {
+		if err == nil && r.Match.String() == "" {
 			err = usagef("%s: this entry of channels has no match; add match: PATTERN", r.from)
 		}
 		if err == nil {
@@ -60,7 +61,7 @@ func (f *file) part(r *ChannelRule, key string, value *yaml.Node) error {
 		return f.slow(r, value)
 	}
 	return f.value(r, key, value, func(text string) (err error) {
-		r.Match, err = ParsePattern(text)
+		r.Match, err = broker.ParsePattern(text)
 		return err
 	})
 }

@@ -1,11 +1,9 @@
-package main
+package broker
 
 import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"sluice/broker"
 )
 
 // Pattern matches channel names: an exact name, or one in which each * stands for any run of
@@ -22,7 +20,7 @@ func ParsePattern(text string) (Pattern, error) {
 	}
 	parts := strings.Split(text, "*")
 	for _, p := range parts {
-		if err := broker.CheckChannel(p); p != "" && err != nil {
+		if err := CheckChannel(p); p != "" && err != nil {
 			return Pattern{}, fmt.Errorf("%w; write a channel name, with * for any run of characters", err)
 		}
 	}

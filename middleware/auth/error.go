@@ -1,0 +1,37 @@
+package auth
+
+import (
+	"errors"
+	"time"
+)
+
+// Code is the stable name of a refusal; transports have the same codes in their table (docs/protocol.md).
+type Code string
+
+// The codes of refusals.
+const (
+	Unauthorized Code = "unauthorized"  // no credentials, or some that are not valid: 401
+	TokenExpired Code = "token_expired" // they were valid once: 401
+	TokenRevoked Code = "token_revoked" // they were taken back: 401
+	Forbidden    Code = "forbidden"     // valid, and not enough: 403
+	Malformed    Code = "bad_request"   // such as two credentials in one request: 400
+	Unavailable  Code = "unavailable"   // it can't be decided now: 503
+)
+
+// Error is a refusal. Its text is for the one who is refused: it says what to do, and has nothing of the credentials in it.
+type Error struct {
+	Code   Code
+	Detail string
+	Retry  time.Duration // of Unavailable: when it may be worth another try
+}
+
+// Error implements error.
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Detail }
+
+// Is reports whether target is a refusal with the same code.
+func (e *Error) Is(target error) bool {
+	var t *Error
+	return errors.As(target, &t) && t.Code == e.Code
+}
+
+func refuse(c Code, detail string) *Error { return &Error{Code: c, Detail: detail} }
