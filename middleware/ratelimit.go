@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -27,20 +28,29 @@ type Limiter struct {
 
 const (
 	maxClients = 1 << 15
-	minRate    = 0.001 // a token in some 17 minutes
+	minRate    = 0.001   // a token in some 17 minutes
+	maxBurst   = 1 << 30 // tokens may be bytes
 )
 
 // NewLimiter returns a Limiter. It returns nil, which limits nothing, for a rate of 0 or less. A burst is at
-// least 1 and at most a million.
+// least 1 and at most 2³⁰.
 func NewLimiter(perSecond float64, burst int) *Limiter {
 	if !(perSecond > 0) {
 		return nil
 	}
+	l := NewRates()
+	l.limit, l.burst = rate.Limit(max(perSecond, minRate)), min(max(1, burst), maxBurst)
+	return l
+}
+
+// NewRates returns a Limiter whose clients bring their own rates: it is for TakeAt, and Take takes from it as if
+// each had a token in 17 minutes.
+func NewRates() *Limiter {
 	clients, err := simplelru.NewLRU[Key, *rate.Limiter](maxClients, nil)
 	if err != nil {
 		panic(err) // only for a size of 0
 	}
-	return &Limiter{limit: rate.Limit(max(perSecond, minRate)), burst: min(max(1, burst), 1_000_000), clients: clients}
+	return &Limiter{limit: minRate, burst: 1, clients: clients}
 }
 
 // Take takes n tokens from the client's bucket and returns 0, or takes none and returns how long it will be
@@ -52,18 +62,44 @@ func (l *Limiter) Take(k Key, n int, now time.Time) (wait time.Duration) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return take(l.bucket(k, l.limit, l.burst), n, l.burst, now)
+}
+
+// TakeAt is Take for a client that has a rate of its own, with a burst of what comes in a second. It may be another one
+// than before: from now on the bucket fills at this rate, and holds no more. A rate of 0 or less is no limit.
+func (l *Limiter) TakeAt(k Key, perSecond float64, n int, now time.Time) (wait time.Duration) {
+	if l == nil || n <= 0 || !(perSecond > 0) {
+		return 0
+	}
+	limit, burst := rate.Limit(max(perSecond, minRate)), int(math.Ceil(min(perSecond, maxBurst)))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.bucket(k, limit, burst)
+	if c.Limit() != limit {
+		c.SetLimitAt(now, limit)
+		c.SetBurstAt(now, burst)
+	}
+	return take(c, n, burst, now)
+}
+
+// bucket returns the client's bucket, a full one if it is not known. l.mu is held.
+func (l *Limiter) bucket(k Key, limit rate.Limit, burst int) *rate.Limiter {
 	c, known := l.clients.Get(k)
 	if !known {
-		c = rate.NewLimiter(l.limit, l.burst)
+		c = rate.NewLimiter(limit, burst)
 		l.clients.Add(k, c)
 	}
-	first := c.ReserveN(now, min(n, l.burst))
+	return c
+}
+
+func take(c *rate.Limiter, n, burst int, now time.Time) time.Duration {
+	first := c.ReserveN(now, min(n, burst))
 	if wait := first.DelayFrom(now); wait > 0 {
 		first.CancelAt(now)
 		return wait
 	}
-	for n -= l.burst; n > 0; n -= l.burst {
-		c.ReserveN(now, min(n, l.burst))
+	for n -= burst; n > 0; n -= burst {
+		c.ReserveN(now, min(n, burst))
 	}
 	return 0
 }

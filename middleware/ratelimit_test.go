@@ -35,7 +35,8 @@ func TestLimiter(t *testing.T) {
 		{"off", 0, 1, []take{{0, 1000, 0}, {0, 1000, 0}}, "0 is no limit"},
 		{"slowest", 1e-9, 1, []take{{0, 1, 0}, {0, 1, 1000 * s}, {1000 * s, 1, 0}}, "the least is one in 1000 s"},
 		{"no burst", 10, -5, []take{{0, 1, 0}, {0, 1, 100 * ms}}, "the least is one"},
-		{"extremes", minRate, 1 << 40, []take{{0, 100_000, 0}, {0, 900_000, 0}, {0, 1, 1000 * s}, {1000 * s, 1, 0}}, "a burst of a million is the most"},
+		{"extremes", minRate, 1 << 40, []take{{0, 1 << 29, 0}, {0, 1 << 29, 0}, {0, 1, 1000 * s}, {1000 * s, 1, 0}}, "a burst of 2³⁰ is the most"},
+		{"bytes", 1 << 20, 4 << 20, []take{{0, 3 << 20, 0}, {0, 2 << 20, s}, {s, 2 << 20, 0}, {s, 1 << 20, s}}, "tokens may be bytes"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -158,4 +159,43 @@ func BenchmarkLimiter(b *testing.B) {
 			})
 		})
 	}
+}
+
+// TakeAt follows the rate that a client brings.
+func TestLimiterOfRates(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	for _, row := range []struct {
+		name  string
+		takes takesAt
+		why   string
+	}{
+		{"a second's worth", takesAt{{0, 5, 5, 0}, {0, 5, 1, 200 * ms}, {200 * ms, 5, 1, 0}}, "the burst is what comes in a second"},
+		{"no rate", takesAt{{0, 0, 1000, 0}, {0, -1, 1000, 0}}, "who brings none is not limited"},
+		{"fraction", takesAt{{0, 0.5, 1, 0}, {0, 0.5, 1, 2 * s}}, "one token at least fits"},
+		{"a lower one", takesAt{{0, 10, 1, 0}, {0, 2, 2, 0}, {0, 2, 1, 500 * ms}}, "what is over the new burst is gone"},
+		{"a higher one", takesAt{{0, 1, 1, 0}, {0, 10, 1, 100 * ms}, {100 * ms, 10, 1, 0}}, "it fills faster from now on, and is not filled up"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, began := NewRates(), time.Now()
+				for i, x := range row.takes {
+					time.Sleep(time.Until(began.Add(x.at)))
+					if got := l.TakeAt(1, x.rate, x.n, time.Now()); got.Round(time.Microsecond) != x.wait {
+						t.Fatalf("take %d: got %v, want %v: %s", i, got, x.wait, row.why)
+					}
+				}
+			})
+		})
+	}
+	var none *Limiter
+	if got := none.TakeAt(1, 1, 100, time.Now()); got != 0 {
+		t.Errorf("nil: got %v", got)
+	}
+}
+
+type takesAt = []struct {
+	at   time.Duration
+	rate float64
+	n    int
+	wait time.Duration
 }
