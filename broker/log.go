@@ -167,22 +167,28 @@ func (l *Log) push(m *Message) {
 	l.ring.push(m)
 	o := &l.broker.options
 	for l.ring.len() > o.RingMessages || l.ring.bytes > o.RingBytes && l.ring.len() > 1 {
-		i := l.ring.first
-		old := l.ring.shift()
-		switch {
-		case old.Durable():
-			l.base = old.Position
-			l.exhausted = false
-		case old.Gap != nil:
-			if !old.Gap.To.IsZero() {
-				l.base = old.Gap.To
-			}
-		default:
-			l.liveEnd = i + 1
+		l.shift()
+	}
+}
+
+// shift drops the oldest message of the ring.
+func (l *Log) shift() {
+	o := &l.broker.options
+	i := l.ring.first
+	old := l.ring.shift()
+	switch {
+	case old.Durable():
+		l.base = old.Position
+		l.exhausted = false
+	case old.Gap != nil:
+		if !old.Gap.To.IsZero() {
+			l.base = old.Gap.To
 		}
-		for _, c := range l.compacts {
-			c.shift(i, old, l.base, o.RingMessages, o.RingBytes)
-		}
+	default:
+		l.liveEnd = i + 1
+	}
+	for _, c := range l.compacts {
+		c.shift(i, old, l.base, o.RingMessages, o.RingBytes)
 	}
 }
 

@@ -79,6 +79,9 @@ type Decoder struct {
 // long pins memory.
 func (d *Decoder) Pending() bool { return !d.ended && (d.got > 0 || d.message != 0) }
 
+// Held returns how many bytes the Decoder holds besides itself.
+func (d *Decoder) Held() int { return cap(d.buf) }
+
 // Feed decodes b, the next bytes of the connection, however cut, and calls h for everything that is
 // complete. It overwrites b (unmasking happens in place) and keeps none of it.
 //
