@@ -231,6 +231,36 @@ func settings() []setting {
 		{name: "client-command-burst", group: "Limits", kind: kindInt, unit: "commands", min: 1, max: many,
 			text:  "Commands at once per client.",
 			field: func(c *Config) any { return &c.Transport.ClientCommandBurst }},
+		{name: "client-byte-rate", group: "Limits", kind: kindBytes, min: 0, max: kib * mib,
+			text:  "Bytes of publishes and commands that a client may send a second. 0 is no limit.",
+			field: func(c *Config) any { return &c.Transport.ClientByteRate }},
+		{name: "client-byte-burst", group: "Limits", kind: kindBytes, min: 64 * kib, max: kib * mib,
+			text:  "Bytes that a client may send at once. What is larger is taken from a client that has been quiet, and paid for afterwards.",
+			field: func(c *Config) any { return &c.Transport.ClientByteBurst }},
+		{name: "address-connections", group: "Limits", kind: kindInt, unit: "connections", min: 0, max: 10 * many,
+			text:  "Connections at once of one address (IPv6: a /64), whoever they belong to; and twice as many sockets, and 16. 0 is no limit, and the default with `dev`. Behind a proxy set `trusted-proxies` first.",
+			field: func(c *Config) any { return &c.Transport.AddressConnections }},
+		{name: "subject-connections", group: "Limits", kind: kindInt, unit: "connections", min: 0, max: 10 * many,
+			text:  "Connections at once of one subject; credentials may allow fewer. 0 is no limit but theirs.",
+			field: func(c *Config) any { return &c.Transport.SubjectConnections }},
+		{name: "max-sockets", group: "Limits", kind: kindInt, unit: "sockets", min: 0, max: 20 * many,
+			text:  "TCP connections at once, those that are no stream or WebSocket too. 0 is `max-sessions` and 1,024 more.",
+			field: func(c *Config) any { return &c.Transport.MaxSockets }},
+		{name: "max-subscriptions", group: "Limits", kind: kindInt, unit: "subscriptions", min: 1, max: 100 * many,
+			text:  "Channels that all connections listen to, each counted once per connection.",
+			field: func(c *Config) any { return &c.Transport.MaxSubscriptions }},
+		{name: "node-connect-rate", group: "Limits", kind: kindNumber, unit: "connections a second", min: 0, max: many,
+			text:  "New connections a second of all clients together, a second's worth of them at once. 0 is no limit.",
+			field: func(c *Config) any { return &c.Transport.NodeConnectRate }},
+		{name: "node-publish-rate", group: "Limits", kind: kindNumber, unit: "messages a second", min: 0, max: many,
+			text:  "Messages that all clients together may publish here a second, a second's worth of them at once. 0 is no limit.",
+			field: func(c *Config) any { return &c.Transport.NodePublishRate }},
+		{name: "node-byte-rate", group: "Limits", kind: kindBytes, min: 0, max: kib * mib,
+			text:  "Bytes of publishes and commands that all clients together may send a second, a second's worth of them at once. 0 is no limit.",
+			field: func(c *Config) any { return &c.Transport.NodeByteRate }},
+		{name: "memory-limit", group: "Limits", kind: kindBytes, min: 0, max: 1024 * kib * mib,
+			text:  "Memory that the process may take. Near it new connections and publishes are refused until there is room again. 0 is no limit. At least 64MiB, and 32 times `max-message` more; see [operating](operating.md#memory).",
+			field: func(c *Config) any { return &c.Transport.MemoryLimit }},
 		{name: "max-header", group: "Limits", kind: kindBytes, min: kib, max: mib,
 			text:  "The largest head of a request.",
 			field: func(c *Config) any { return &c.Transport.MaxHeader }},
@@ -256,6 +286,9 @@ func (c *Config) check() error {
 		return errors.New("tls-cert is set and tls-key is not; set both, or neither to serve without TLS")
 	case c.TLSKey != "" && c.TLSCert == "":
 		return errors.New("tls-key is set and tls-cert is not; set both, or neither to serve without TLS")
+	}
+	if n, least := c.Transport.MemoryLimit, transport.LeastMemory(c.Transport.MaxMessage); n != 0 && n < least {
+		return fmt.Errorf("memory-limit is %s, less than messages of max-message need; set it to at least %s, or to 0 for no limit", formatBytes(int64(n)), formatBytes(int64(least)))
 	}
 	return nil
 }

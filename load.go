@@ -135,6 +135,9 @@ func (l *Loaded) develop() {
 	if _, set := l.from["demo"]; !set {
 		l.Config.Transport.Demo, l.from["demo"] = true, "default with dev"
 	}
+	if _, set := l.from["address-connections"]; !set { // all of a developer's clients come from one
+		l.Config.Transport.AddressConnections, l.from["address-connections"] = 0, "default with dev"
+	}
 }
 
 // flagText keeps a flag's text as it was written, so that all sources are parsed by the same code.

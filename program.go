@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,7 +122,11 @@ func (p *Program) tracing() otel.TracerConfig {
 
 func newBackend(c *Config, clock *otel.Clock, log *slog.Logger) (broker.Backend, error) {
 	if c.Redis == "" {
-		return memory.New(memory.Config{}), nil
+		m := memory.DefaultConfig()
+		if limit := int64(c.Transport.MemoryLimit); limit > 0 {
+			m.MaxBytes = min(m.MaxBytes, limit/4)
+		}
+		return memory.New(m), nil
 	}
 	r := redis.DefaultConfig()
 	r.URL, r.Prefix, r.ChannelPrefix, r.Logger = c.Redis, c.RedisPrefix, c.RedisChannelPrefix, log
@@ -203,6 +208,11 @@ func (p *Program) AdminAddr() *net.TCPAddr {
 // a publish that has begun can still be acknowledged. The admin API answers as long as there are sessions. Last of all
 // what is to be told of that is exported.
 func (p *Program) Run(ctx context.Context) error {
+	if limit := p.config.Transport.MemoryLimit; limit > 0 {
+		before := debug.SetMemoryLimit(-1)
+		debug.SetMemoryLimit(min(before, transport.GoMemory(limit))) // GOMEMLIMIT may ask for less
+		defer debug.SetMemoryLimit(before)
+	}
 	brokerCtx, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBroker()
 	serveCtx, stopServing := context.WithCancel(ctx)

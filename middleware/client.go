@@ -87,6 +87,9 @@ func (c *Clients) Addr(r *http.Request) netip.Addr {
 	return client
 }
 
+// Trusts reports whether a, which is IPv4 as such and has no zone, is a trusted proxy.
+func (c *Clients) Trusts(a netip.Addr) bool { return c.trusts(a) }
+
 func (c *Clients) trusts(a netip.Addr) bool {
 	for _, p := range c.trusted {
 		if p.Contains(a) {

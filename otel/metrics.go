@@ -22,7 +22,10 @@ const (
 
 	Sessions
 	SessionsLimit
+	Sockets
+	SocketsLimit
 	Subscriptions
+	SubscriptionsLimit
 	LagMessages
 	LagTime
 	SessionsOwing
@@ -122,6 +125,12 @@ var page = [instruments]row{
 		"Client connections that are open."},
 	SessionsLimit: {"sluice_sessions_limit", gauge, "{session}", nil, nil,
 		"Connections that this node takes at once (max-sessions)."},
+	Sockets: {"sluice_sockets", gauge, "{socket}", nil, nil,
+		"TCP connections that are open, those that are no stream or WebSocket too."},
+	SocketsLimit: {"sluice_sockets_limit", gauge, "{socket}", nil, nil,
+		"TCP connections that this node takes at once (max-sockets)."},
+	SubscriptionsLimit: {"sluice_subscriptions_limit", gauge, "{subscription}", nil, nil,
+		"Subscriptions that this node takes at once (max-subscriptions)."},
 	Subscriptions: {"sluice_subscriptions", gauge, "{subscription}", []string{"transport"}, nil,
 		"Channels that connections listen to, each counted once per connection."},
 	LagMessages: {"sluice_lag_messages", gauge, "{message}", []string{"transport"}, nil,
@@ -137,7 +146,7 @@ var page = [instruments]row{
 	WebSocketCloses: {"sluice_websocket_closes_total", counter, "{session}", []string{"code"}, nil,
 		"WebSocket connections that ended, by close code; 1006 without a close frame, other for codes that have no name."},
 	RateLimited: {"sluice_rate_limited_total", counter, "{refusal}", []string{"kind"}, nil,
-		"What was refused for coming too often: connect, publish and command (per client), session_command (per connection), session_queue (waiting commands)."},
+		"What was refused by a limit: connect, publish, command, bytes, granted, address_connections, subject_connections and address_sockets (per client), session_command and session_queue (per connection), and node_… (all clients together)."},
 
 	Publishes: {"sluice_publishes_total", counter, "{message}", []string{"transport", "result"}, nil,
 		"Messages that clients asked this node to publish, by result: ok, or the code of the refusal. A request that is refused as a whole counts once."},
@@ -182,7 +191,7 @@ var page = [instruments]row{
 		"Spans that ended, by what became of them: exported; failed, the collector did not take them; dropped, because too many waited. They are counted when that is known."},
 
 	Ready: {"sluice_ready", gauge, "", nil, nil,
-		"1 if a message published to the backend came back to this node within a second and it is not stopping, else 0."},
+		"1 if a message published to the backend came back to this node within a second, and it has memory and is not stopping, else 0."},
 	ProbeTime: {"sluice_probe_seconds", gauge, "s", nil, nil,
 		"How long that message took."},
 	BuildInfo: {"sluice_build_info", gauge, "", []string{"version", "revision", "goversion"}, nil,

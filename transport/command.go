@@ -50,7 +50,7 @@ func (h wsHandler) command(data []byte) {
 	at := broker.Now()
 	c, p := decodeCommand(data)
 	c.at = at
-	if tooFast := h.server.limits.take(limitCommand, h.ws.client); tooFast != nil {
+	if tooFast := h.server.limits.command(h.client(), h.grant, len(data)); tooFast != nil {
 		p = tooFast // those that can't be read count, too
 	}
 	if p == nil && !h.ws.queue.add(c, len(data)) {
@@ -80,6 +80,9 @@ func decodeCommand(data []byte) (c command, p *Problem) {
 	}
 	if _, extra := d.Token(); extra != io.EOF {
 		return c, problem(BadRequest, "not a command: something follows it")
+	}
+	if bad := checkJSON(data, 1); bad != "" && p == nil {
+		p = problem(BadRequest, "not a command: "+bad)
 	}
 	return c, p
 }
@@ -229,6 +232,12 @@ func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, sinc
 		s.send(s.format.refuse(nil, ref, problem(TooManyChannels, fmt.Sprintf("it would be %d channels on this connection, at most %d", len(s.feeds)+len(add), w.server.config.MaxChannels))))
 		return
 	}
+	if len(add) > 0 {
+		if p := w.server.spareFor(s, len(add)); p != nil {
+			s.send(s.format.refuse(nil, ref, p))
+			return
+		}
+	}
 	w.server.renew(t, names)
 	r := &reply{ref: ref, waiting: len(add)}
 	for i, n := range names {
@@ -324,7 +333,11 @@ func (h wsHandler) unsubscribe(c command) {
 // publish is done while the session's later commands wait, so that its messages keep their order.
 func (h wsHandler) publish(c command) {
 	counted := h.server.counts.publishes[overWS]
-	if p := h.server.limits.take(limitPublish, h.ws.client); p != nil {
+	p := h.server.limits.publish(h.client())
+	if p == nil && h.server.memory.isFull(int64(c.size)) {
+		p = h.server.limits.full(limitNodeMemory, "bytes of memory")
+	}
+	if p != nil {
 		counted.add(p.Code)
 		h.reply(c.Ref, p)
 		return

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"sluice/middleware"
@@ -62,6 +63,19 @@ type Config struct {
 	PublishBurst       int     // messages published at once; a larger array needs a full bucket, and is paid for afterwards
 	ClientCommandRate  float64 // commands a second
 	ClientCommandBurst int     // commands at once
+	ClientByteRate     int     // bytes of publishes and commands a second
+	ClientByteBurst    int     // bytes at once; what is larger needs a full bucket, and is paid for afterwards
+
+	AddressConnections int // at once of one address, of IPv6 a /64, whoever they belong to; 0 is no limit
+	SubjectConnections int // at once of one subject; 0 is no limit
+
+	// Of all clients together. A rate of 0 is no limit; its burst is what comes in a second.
+	MaxSockets       int     // TCP connections at once, those that are no sessions too; 0 is MaxSessions and 1,024
+	MaxSubscriptions int     // channels of all connections, once for each
+	NodeConnectRate  float64 // new connections a second
+	NodePublishRate  float64 // messages published a second
+	NodeByteRate     int     // bytes of publishes and commands a second
+	MemoryLimit      int     // bytes that the process may take; 0 is no limit. Set the collector's to GoMemory of it
 }
 
 // DefaultConfig returns the defaults, without Access.
@@ -90,6 +104,10 @@ func DefaultConfig() Config {
 		DrainTime:     5 * time.Second,
 
 		ClientCommandBurst: 500,
+		ClientByteBurst:    8 << 20,
+
+		AddressConnections: 1000,
+		MaxSubscriptions:   1_000_000,
 	}
 }
 
@@ -103,12 +121,18 @@ func (c *Config) check() error {
 		return errors.New("transport: Config.Access is nil: say who may listen and publish")
 	case c.Heartbeat < 100*time.Millisecond:
 		return errors.New("transport: Config.Heartbeat is under 100ms")
-	case c.MaxSessions < 1, c.MaxChannels < 1, c.MaxMessage < 1, c.MaxBatch < 1, c.MaxCommand < 1:
+	case c.MaxSessions < 1, c.MaxChannels < 1, c.MaxMessage < 1, c.MaxBatch < 1, c.MaxCommand < 1, c.MaxSubscriptions < 1:
 		return errors.New("transport: a Config.Max… is under 1")
-	case !(c.ConnectRate >= 0), !(c.PublishRate >= 0), !(c.ClientCommandRate >= 0): // NaN, too
+	case !(c.ConnectRate >= 0), !(c.PublishRate >= 0), !(c.ClientCommandRate >= 0), c.ClientByteRate < 0,
+		!(c.NodeConnectRate >= 0), !(c.NodePublishRate >= 0), c.NodeByteRate < 0: // NaN, too
 		return errors.New("transport: a Config.…Rate is no rate; 0 is no limit")
-	case c.ConnectRate > 0 && c.ConnectBurst < 1, c.PublishRate > 0 && c.PublishBurst < 1, c.ClientCommandRate > 0 && c.ClientCommandBurst < 1:
-		return errors.New("transport: a Config.…Burst is under 1: nobody could do anything")
+	case c.ConnectRate > 0 && c.ConnectBurst < 1, c.PublishRate > 0 && c.PublishBurst < 1, c.ClientCommandRate > 0 && c.ClientCommandBurst < 1,
+		c.ClientByteRate > 0 && c.ClientByteBurst < leastByteBurst:
+		return errors.New("transport: a Config.…Burst is under 1 (of bytes: 64 KiB): nobody could do anything")
+	case c.AddressConnections < 0, c.SubjectConnections < 0, c.MaxSockets < 0:
+		return errors.New("transport: a limit of connections is negative; 0 is none")
+	case c.MemoryLimit != 0 && c.MemoryLimit < LeastMemory(c.MaxMessage):
+		return fmt.Errorf("transport: Config.MemoryLimit is under %d MiB, which messages of Config.MaxMessage need", LeastMemory(c.MaxMessage)>>20)
 	}
 	return nil
 }

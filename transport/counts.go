@@ -41,10 +41,32 @@ const (
 	limitCommand        // of a client
 	limitSessionCommand // of a connection
 	limitSessionQueue   // commands that wait
+	limitGranted        // what a grant says
+	limitBytes          // that a client sends
+	limitAddressConnections
+	limitSubjectConnections
+	limitAddressSockets
+
+	limitNodeSessions // here begins what is limited for all clients together, see limitNode
+	limitNodeConnect
+	limitNodeSubscriptions
+	limitNodePublish
+	limitNodeBytes
+	limitNodeMemory
+	limitNodeSockets
 	limitKinds
+
+	limitNode = limitNodeSessions
 )
 
-var limitNames = [limitKinds]string{"connect", "publish", "command", "session_command", "session_queue"}
+var limitNames = [limitKinds]string{
+	limitConnect: "connect", limitPublish: "publish", limitCommand: "command",
+	limitSessionCommand: "session_command", limitSessionQueue: "session_queue",
+	limitGranted: "granted", limitBytes: "bytes",
+	limitAddressConnections: "address_connections", limitSubjectConnections: "subject_connections", limitAddressSockets: "address_sockets",
+	limitNodeSessions: "node_sessions", limitNodeConnect: "node_connect", limitNodeSubscriptions: "node_subscriptions",
+	limitNodePublish: "node_publish", limitNodeBytes: "node_bytes", limitNodeMemory: "node_memory", limitNodeSockets: "node_sockets",
+}
 
 // counts are what a server counts, but for what is measured per write. They are counted whether anybody asks or not: none of it is per message
 // delivered.
@@ -135,6 +157,9 @@ func (s *Server) Measure(r *otel.Readings) {
 			}
 		}
 	}
+	r.Value(otel.Sockets, float64(s.sockets.open.Load()))
+	r.Value(otel.SocketsLimit, float64(s.config.maxSockets()))
+	r.Value(otel.SubscriptionsLimit, float64(s.config.MaxSubscriptions))
 	for i := range limitKinds {
 		r.Value(otel.RateLimited, float64(s.limits.refused[i].Load()), limitNames[i])
 	}
@@ -147,7 +172,7 @@ func (s *Server) Measure(r *otel.Readings) {
 
 	took, err := s.probe(s.ctx)
 	ready := 1.0
-	if err != nil || s.draining.Load() {
+	if err != nil || s.draining.Load() || s.memory.isFull(0) {
 		ready = 0
 	}
 	r.Value(otel.Ready, ready)

@@ -57,6 +57,7 @@ func (w *writer) join(s *session, channel string, since broker.Position, t term)
 	f := &feed{session: s, wish: t.wish}
 	s.feeds = append(s.feeds, f)
 	w.server.counts.subscriptions[s.over].Add(1)
+	s.reserved--
 	if s.over == overWS {
 		fan.ws++
 	}
@@ -83,6 +84,7 @@ func (w *writer) leave(f *feed) {
 func (w *writer) unfan(f *feed, failure string) {
 	fan := f.group.fan
 	w.server.counts.subscriptions[f.session.over].Add(-1)
+	w.server.limits.subscriptions.Add(-1)
 	if f.session.over == overWS {
 		fan.ws--
 	}

@@ -37,7 +37,7 @@ func (s *Server) probe(ctx context.Context) (time.Duration, error) {
 }
 
 // serveReady answers GET /readyz: 200 if a message published to the backend comes back within a
-// second, 503 and why if not. A node that can't deliver says so; what else is wrong with it changes nothing but the notes.
+// second and there is room for new work, 503 and why if not. A node that can't deliver says so; what else is wrong with it changes nothing but the notes.
 func (s *Server) serveReady(c echo.Context) error {
 	took, err := s.probe(c.Request().Context())
 	r := ready{Ready: true, Sessions: s.sessions.Load(), Channels: s.broker.Channels()}
@@ -45,9 +45,12 @@ func (s *Server) serveReady(c echo.Context) error {
 	if s.config.Status != nil {
 		r.Notes = s.config.Status()
 	}
+	full := s.memory.isFull(0)
 	switch {
 	case s.draining.Load():
 		r.Ready, r.Why = false, "draining"
+	case full:
+		r.Ready, r.Why = false, "at capacity: new connections and publishes are refused until there is memory again (memory-limit)"
 	case err != nil:
 		s.log.Warn("not ready", "err", err)
 		r.Ready, r.Why = false, "a message published to the backend did not come back within "+probeTime.String()

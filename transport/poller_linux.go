@@ -72,6 +72,8 @@ type fdLink struct {
 	session *session
 	poller  *poller
 
+	seat seat // among the sockets; given up when it is closed
+
 	mu    sync.Mutex // held only around non-blocking system calls, so that none of them meets a reused descriptor
 	fd    int        // -1 once closed
 	waits bool       // for room to write
@@ -79,8 +81,11 @@ type fdLink struct {
 
 // detach takes the socket out of c and closes c. It returns false if c is not plain TCP.
 func (p *poller) detach(c net.Conn, s *session) (*fdLink, bool) {
+	place, counted := c.(*tcpSocket)
 	tcp, ok := c.(*net.TCPConn)
-	if !ok {
+	if counted {
+		tcp = place.TCPConn
+	} else if !ok {
 		return nil, false
 	}
 	raw, err := tcp.SyscallConn()
@@ -92,9 +97,13 @@ func (p *poller) detach(c net.Conn, s *session) (*fdLink, bool) {
 	if cerr != nil || err != nil {
 		return nil, false
 	}
+	l := &fdLink{session: s, poller: p, fd: fd}
+	if counted {
+		l.seat = place.detach()
+	}
 	_ = c.Close() // the duplicate keeps the connection
 	s.server.tune(fd)
-	return &fdLink{session: s, poller: p, fd: fd}, true
+	return l, true
 }
 
 // tune bounds what the kernel keeps for a reader that has stopped: without it 4 MB are swallowed
@@ -218,5 +227,6 @@ func (l *fdLink) close() {
 		delete(l.poller.links, l.fd)
 		_ = unix.Close(l.fd)
 		l.fd = -1
+		l.seat.leave()
 	}
 }

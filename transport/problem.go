@@ -16,25 +16,26 @@ type Code string
 
 // The codes; docs/protocol.md says what each means.
 const (
-	BadRequest       Code = "bad_request"
-	BadChannel       Code = "bad_channel"
-	BadMessage       Code = "bad_message"
-	BadToken         Code = "bad_token"
-	BadDelivery      Code = "bad_delivery"
-	TooManyChannels  Code = "too_many_channels"
-	Forbidden        Code = "forbidden"
-	OriginForbidden  Code = "origin_forbidden"
-	NotFound         Code = "not_found"
-	MethodNotAllowed Code = "method_not_allowed"
-	TooLarge         Code = "too_large"
-	UnsupportedMedia Code = "unsupported_media_type"
-	UpgradeRequired  Code = "upgrade_required"
-	RateLimited      Code = "rate_limited"
-	SlowConsumer     Code = "slow_consumer"
-	Internal         Code = "internal"
-	Unavailable      Code = "unavailable"
-	AtCapacity       Code = "at_capacity"
-	Draining         Code = "draining"
+	BadRequest         Code = "bad_request"
+	BadChannel         Code = "bad_channel"
+	BadMessage         Code = "bad_message"
+	BadToken           Code = "bad_token"
+	BadDelivery        Code = "bad_delivery"
+	TooManyChannels    Code = "too_many_channels"
+	Forbidden          Code = "forbidden"
+	OriginForbidden    Code = "origin_forbidden"
+	NotFound           Code = "not_found"
+	MethodNotAllowed   Code = "method_not_allowed"
+	TooLarge           Code = "too_large"
+	UnsupportedMedia   Code = "unsupported_media_type"
+	UpgradeRequired    Code = "upgrade_required"
+	RateLimited        Code = "rate_limited"
+	TooManyConnections Code = "too_many_connections"
+	SlowConsumer       Code = "slow_consumer"
+	Internal           Code = "internal"
+	Unavailable        Code = "unavailable"
+	AtCapacity         Code = "at_capacity"
+	Draining           Code = "draining"
 )
 
 // codes is the one table from codes to HTTP status and titles (RFC 9457 §3.1.3).
@@ -42,25 +43,26 @@ var codes = map[Code]struct {
 	status int
 	title  string
 }{
-	BadRequest:       {400, "The request can't be understood"},
-	BadChannel:       {400, "Bad channel name"},
-	BadMessage:       {400, "The message can't be delivered as given"},
-	BadToken:         {400, "Bad resume token or position"},
-	BadDelivery:      {400, "This delivery can't be had"},
-	TooManyChannels:  {400, "Too many channels on one connection"},
-	Forbidden:        {403, "No rule lets you"},
-	OriginForbidden:  {403, "This origin is not on the list"},
-	NotFound:         {404, "Not found"},
-	MethodNotAllowed: {405, "Method not allowed"},
-	TooLarge:         {413, "Too large"},
-	UnsupportedMedia: {415, "Unsupported media type"},
-	UpgradeRequired:  {426, "A WebSocket handshake is required"},
-	RateLimited:      {429, "Too many requests"},
-	SlowConsumer:     {0, "The client reads too slowly"}, // only within streams
-	Internal:         {500, "Internal error"},
-	Unavailable:      {503, "The backend is not available"},
-	AtCapacity:       {503, "This node is full"},
-	Draining:         {503, "This node is shutting down"},
+	BadRequest:         {400, "The request can't be understood"},
+	BadChannel:         {400, "Bad channel name"},
+	BadMessage:         {400, "The message can't be delivered as given"},
+	BadToken:           {400, "Bad resume token or position"},
+	BadDelivery:        {400, "This delivery can't be had"},
+	TooManyChannels:    {400, "Too many channels on one connection"},
+	Forbidden:          {403, "No rule lets you"},
+	OriginForbidden:    {403, "This origin is not on the list"},
+	NotFound:           {404, "Not found"},
+	MethodNotAllowed:   {405, "Method not allowed"},
+	TooLarge:           {413, "Too large"},
+	UnsupportedMedia:   {415, "Unsupported media type"},
+	UpgradeRequired:    {426, "A WebSocket handshake is required"},
+	RateLimited:        {429, "Too many requests"},
+	TooManyConnections: {429, "Too many connections at once"},
+	SlowConsumer:       {0, "The client reads too slowly"}, // only within streams
+	Internal:           {500, "Internal error"},
+	Unavailable:        {503, "The backend is not available"},
+	AtCapacity:         {503, "This node is full"},
+	Draining:           {503, "This node is shutting down"},
 }
 
 // Problem is an error as its receiver sees it (RFC 9457): a code, and a sentence that says what was

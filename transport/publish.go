@@ -179,19 +179,23 @@ func (s *Server) readPublish(c echo.Context, limit int) (Grant, []byte, error) {
 	if r.ContentLength > int64(limit) {
 		return nil, nil, problem(TooLarge, "the body has more than "+strconv.Itoa(limit)+" bytes")
 	}
-	r.Body = http.MaxBytesReader(c.Response(), r.Body, int64(limit))
-	var body []byte
-	if r.ContentLength >= 0 {
-		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(r.Body, body)
-	} else {
-		body, err = io.ReadAll(r.Body)
+	if r.ContentLength > 0 { // before it is read
+		if p := s.limits.sent(r, grant, int(r.ContentLength)); p != nil {
+			return nil, nil, p
+		}
 	}
+	r.Body = http.MaxBytesReader(c.Response(), r.Body, int64(limit))
+	body, err := readBody(r)
 	if err != nil {
-		if p := problemOf(err); p.Code == TooLarge {
+		if p := problemOf(err); p.Code == TooLarge || p.Code == AtCapacity {
 			return nil, nil, p
 		}
 		return nil, nil, problem(BadRequest, "the body could not be read to its end")
+	}
+	if r.ContentLength < 0 {
+		if p := s.limits.sent(r, grant, len(body)); p != nil {
+			return nil, nil, p
+		}
 	}
 	return grant, body, nil
 }
@@ -221,6 +225,9 @@ func (s *Server) servePublish(c echo.Context) error {
 			return p
 		}
 		return answer(c, m.Channel, r)
+	}
+	if bad := checkJSON(body, 0); bad != "" {
+		return problem(BadRequest, "not messages: "+bad)
 	}
 	var all []json.RawMessage
 	if err := json.Unmarshal(body, &all); err != nil {
@@ -290,6 +297,9 @@ func decodeMessage(raw []byte, r *http.Request) (*message, error) {
 	var in struct {
 		Channel string `json:"channel"`
 		message
+	}
+	if bad := checkJSON(raw, 1); bad != "" {
+		return nil, problem(BadRequest, "not a message: "+bad)
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()

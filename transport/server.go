@@ -43,6 +43,7 @@ type Server struct {
 	config  Config
 	log     *slog.Logger
 	limits  *limits
+	memory  *memoryGuard // nil: it is not limited
 	handler http.Handler
 	poller  *poller
 	writers []*writer
@@ -57,10 +58,14 @@ type Server struct {
 	next     atomic.Uint32
 	reloads  atomic.Uint32 // calls of Reload
 	counts   counts
+	sockets  sockets
+	idle     time.Duration // how long a connection waits for its next request, and HTTP/2 for its next stream
 	surveys  chan struct{} // full while the writers are asked for what operators want to know
 
 	publishTime [carriers]*otel.Histogram // nil unless Config.Measured
 }
+
+const idleTimeout = 2 * time.Minute
 
 // New returns a server for b. It starts nothing but opens the poller; call Serve, once.
 func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
@@ -77,6 +82,7 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 	if s.policies == nil {
 		s.policies = new(middleware.Policies)
 	}
+	s.sockets.server, s.idle = s, idleTimeout
 	s.counts.init()
 	if c.Measured() {
 		s.publishTime[overHTTP], s.publishTime[overWS] = otel.PublishTime.Histogram(), otel.PublishTime.Histogram()
@@ -85,6 +91,7 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 	if s.limits, err = newLimits(&c, log); err != nil {
 		return nil, err
 	}
+	s.memory = newMemory(c.MemoryLimit)
 	if s.poller, err = newPoller(); err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
@@ -104,6 +111,7 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 //	span           of a request to publish, or to listen; what is below is in it
 //	origin, CORS   before all that refuses for other reasons, so that an allowed page can read why
 //	rate limits    (connect-rate, publish-rate) of the client's address, before anyone's credentials are looked at
+//	capacity       (max-sessions, node-connect-rate, memory-limit) before anybody's credentials cost a look elsewhere
 //	the handler    asks Access, then the limits of the subject (settle), and the size of the body
 //
 // The first three are for every path, the others for the endpoints of clients. WebSocket and streams over HTTP/1.1 leave
@@ -130,11 +138,12 @@ func (s *Server) routes() http.Handler {
 	publish := s.limits.publishes.Middleware(s.limits.clients, func(c echo.Context, wait time.Duration) error {
 		return s.limits.refuse(limitPublish, c.Request(), wait)
 	})
+	gateStream, gateSocket := s.gate(s.refuseSSE), s.gate(func(_ echo.Context, p *Problem) error { return p })
 	n := &s.counts
-	e.GET("/sse", s.serveSSE, s.connecting(overSSE), counting(n.connects[overSSE]), cors, stream)
-	e.GET("/ws", s.serveWS, s.connecting(overWS), counting(n.connects[overWS]), cors, socket)
-	e.POST("/publish", s.servePublish, s.tracing, counting(n.publishes[overHTTP]), cors, publish)
-	e.POST("/publish/*", s.servePublishRaw, s.tracing, counting(n.publishes[overHTTP]), cors, publish)
+	e.GET("/sse", s.serveSSE, s.connecting(overSSE), counting(n.connects[overSSE]), cors, stream, gateStream)
+	e.GET("/ws", s.serveWS, s.connecting(overWS), counting(n.connects[overWS]), cors, socket, gateSocket)
+	e.POST("/publish", s.servePublish, s.tracing, counting(n.publishes[overHTTP]), cors, publish, s.spare)
+	e.POST("/publish/*", s.servePublishRaw, s.tracing, counting(n.publishes[overHTTP]), cors, publish, s.spare)
 	e.POST("/ack", s.serveAck, cors)
 	for _, path := range []string{"/sse", "/publish", "/publish/*", "/ack"} {
 		e.OPTIONS(path, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) }, cors)
@@ -157,12 +166,17 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 		s.running.Go(func() { w.loop(s.ctx) })
 	}
 	s.running.Go(func() { s.poller.run(s.ctx) })
+	if s.memory != nil {
+		s.running.Go(func() { s.memory.run(s.ctx, s.broker.Trim) })
+	}
+	s.sockets.Listener = ln
+	ln = &s.sockets
 	hs := &http.Server{
 		Handler:           s.handler,
 		TLSConfig:         t,
 		ReadHeaderTimeout: s.config.HeaderTimeout,
 		ReadTimeout:       s.config.HeaderTimeout + s.config.BodyTimeout, // of requests; streams lift it
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       s.idle,
 		MaxHeaderBytes:    s.config.MaxHeader,
 		Protocols:         new(http.Protocols),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -223,29 +237,6 @@ func (s *Server) drain(hs *http.Server) {
 func (s *Server) newSession(g Grant, over carrier) *session {
 	w := s.writers[int(s.next.Add(1))%len(s.writers)]
 	return &session{server: s, writer: w, grant: g, over: over, id: newSessionID()}
-}
-
-// admit counts a new session of g in, which r asks for, or says why not. Each admitted one is released once.
-func (s *Server) admit(r *http.Request, g Grant) *Problem {
-	if s.draining.Load() {
-		return problem(Draining, "connect to another node, or here a little later")
-	}
-	if p := s.limits.settle(limitConnect, r, g, 1); p != nil {
-		return p
-	}
-	if s.sessions.Add(1) > int64(s.config.MaxSessions) {
-		s.release()
-		return problem(AtCapacity, "this node has as many connections as it may; come back later")
-	}
-	return nil
-}
-
-func (s *Server) release() { s.sessions.Add(-1) }
-
-// ended is called by the writer for each session that it has dropped.
-func (s *Server) ended(ss *session, why closeReason) {
-	s.counts.ended(ss, why)
-	s.release()
 }
 
 // now is in milliseconds since the server was made, by the monotonic clock; never 0.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -57,6 +58,12 @@ func newNodeOver(t *testing.T, backend broker.Backend, change func(*Config)) *no
 
 func newLoggingNode(t *testing.T, backend broker.Backend, log *slog.Logger, change func(*Config)) *node {
 	t.Helper()
+	return newNodeWith(t, backend, log, change, func(*Server) *tls.Config { return nil })
+}
+
+// newNodeWith is newLoggingNode that speaks TLS as last says, which may change the server before it serves.
+func newNodeWith(t *testing.T, backend broker.Backend, log *slog.Logger, change func(*Config), last func(*Server) *tls.Config) *node {
+	t.Helper()
 	c := DefaultConfig()
 	c.Access = everyone{}
 	c.DrainTime = 50 * time.Millisecond
@@ -77,7 +84,8 @@ func newLoggingNode(t *testing.T, backend broker.Backend, log *slog.Logger, chan
 	bctx, bstop := context.WithCancel(context.Background())
 	ran, served := make(chan error, 1), make(chan error, 1)
 	go func() { ran <- b.Run(bctx) }()
-	go func() { served <- s.Serve(ctx, ln, nil) }()
+	secure := last(s)
+	go func() { served <- s.Serve(ctx, ln, secure) }()
 	n := &node{Server: s, t: t, addr: ln.Addr().String(), stop: stop, served: served}
 	t.Cleanup(func() {
 		stop()

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"sluice/broker"
+	"sluice/middleware"
 )
 
 // session is one client connection, whatever its transport. Its writer owns it: everything that
@@ -23,31 +24,35 @@ type session struct {
 
 	seen atomic.Int64 // when the client last sent something, in the server's milliseconds
 
+	// Who is counted for it; subject is 0 if the grant has none. Set when it is admitted.
+	address, subject middleware.Key
+
 	id   [12]byte
 	gaps bool    // plain WebSocket: gaps are told as frames
 	over carrier // its transport
 
-	// Owned by the writer. The order of the fields keeps a session at 256 bytes.
-	code    uint16 // of the WebSocket's close frame; 0: there was none
-	state   sessionState
-	inRun   bool        // in the writer's list of sessions to flush
-	busy    bool        // the link can't take more now
-	ending  bool        // close when everything is written
-	visible bool        // SSE: heartbeats are events
-	paced   bool        // a channel of it has been under a policy
-	untold  bool        // it stands further than the client can know
-	why     closeReason // of ending
-	slot    int32       // where it stands in the writer's sessions
-	pass    uint32      // the writer's pass that last wrote to it
-	feeds   []*feed
-	dirty   *feed  // feeds with something to take
-	out     []byte // frames that are not messages: replies, heartbeats, pongs, the close
-	rest    []byte // what the link did not take of the last write
-	wait    int64  // when the client must be joined, or closed for good, by; server's milliseconds
-	wroteAt int64  // when bytes last went out
-	owed    *owed  // what the meter has to count when it is written; nil: nothing
-	owedAt  int64  // when rest was taken from the log; 0: there is none
-	leaveAt int64  // when it is told to go, once the node drains
+	// Owned by the writer. The order of the fields keeps a session at 288 bytes.
+	code     uint16 // of the WebSocket's close frame; 0: there was none
+	state    sessionState
+	inRun    bool        // in the writer's list of sessions to flush
+	busy     bool        // the link can't take more now
+	ending   bool        // close when everything is written
+	visible  bool        // SSE: heartbeats are events
+	paced    bool        // a channel of it has been under a policy
+	untold   bool        // it stands further than the client can know
+	why      closeReason // of ending
+	reserved int32       // subscriptions that were made room for and are not there yet
+	slot     int32       // where it stands in the writer's sessions
+	pass     uint32      // the writer's pass that last wrote to it
+	feeds    []*feed
+	dirty    *feed  // feeds with something to take
+	out      []byte // frames that are not messages: replies, heartbeats, pongs, the close
+	rest     []byte // what the link did not take of the last write
+	wait     int64  // when the client must be joined, or closed for good, by; server's milliseconds
+	wroteAt  int64  // when bytes last went out
+	owed     *owed  // what the meter has to count when it is written; nil: nothing
+	owedAt   int64  // when rest was taken from the log; 0: there is none
+	leaveAt  int64  // when it is told to go, once the node drains
 }
 
 type sessionState uint8

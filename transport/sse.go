@@ -60,10 +60,10 @@ func (s *Server) serveSSE(c echo.Context) error {
 			ss.out = append(ss.out, '\n')
 		}
 	}
-	refusal := s.admit(r, l.grant)
-	if refusal != nil {
-		return s.refuseSSE(c, refusal)
+	if p := s.admit(r, ss, len(l.channels)); p != nil {
+		return s.refuseSSE(c, p)
 	}
+	defer s.unlaunched(ss)
 	l.connect = connectOf(c)
 	s.counts.connects[overSSE].add(resultOK)
 	ss.ledger = s.newLedger(r)
@@ -113,7 +113,6 @@ func (s *Server) hijackSSE(c echo.Context, ss *session, l *listenRequest) error 
 	ss.head = string(append(head, "Connection: close\r\n\r\n"...))
 	conn, buf, err := http.NewResponseController(c.Response()).Hijack()
 	if err != nil {
-		s.release()
 		return err
 	}
 	c.Response().Committed = true

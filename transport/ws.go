@@ -50,22 +50,22 @@ func (s *Server) serveWS(c echo.Context) error {
 	default:
 		return problem(BadRequest, "gaps can only be frame")
 	}
-	if p := s.admit(r, l.grant); p != nil {
+	if p := s.admit(r, ss, len(l.channels)); p != nil {
 		return p
 	}
+	defer s.unlaunched(ss)
 	head := http.Header{middleware.HeaderRequestID: {middleware.RequestID(c)}}
 	if h := l.terms.header(l.channels); h != "" {
 		head[deliverHeader] = []string{h}
 	}
 	conn, err := upgrader.Upgrade(c.Response(), r, head)
 	if err != nil { // it has answered, or the connection is gone
-		s.release()
 		c.Response().Committed = true
 		connectOf(c).End(http.StatusBadRequest, string(BadRequest))
 		return nil
 	}
 	c.Response().Committed, c.Response().Status = true, http.StatusSwitchingProtocols
-	ss.ws = &wsInput{commands: conn.Subprotocol() == subprotocolJSON, client: s.limits.key(r, l.grant)}
+	ss.ws = &wsInput{commands: conn.Subprotocol() == subprotocolJSON}
 	if ss.ws.commands {
 		ss.format = wsJSON{}
 	} else if len(l.channels) == 0 {
@@ -90,7 +90,7 @@ type wsInput struct {
 	closeSeen atomic.Bool   // the client has sent its close frame
 	halfAt    atomic.Int64  // since when a message has been half there, in the server's milliseconds; 0: none is
 	limiter   *rate.Limiter // made with the first frame
-	client    middleware.Key
+	pinned    pinned        // what a message holds that is half there
 	queue     commandQueue
 }
 
@@ -99,6 +99,10 @@ type wsHandler struct{ *session }
 
 func (w *wsInput) feed(s *session, b []byte) {
 	err := w.decoder.Feed(b, wsframe.Limits{MaxMessage: s.server.config.MaxCommand}, wsHandler{s})
+	if m := s.server.memory; m != nil && err == nil && !w.pinned.move(m, w.decoder.Held()) {
+		s.server.limits.refused[limitNodeMemory].Add(1)
+		err = &wsframe.Error{Code: closeTryAgain, Reason: string(AtCapacity)}
+	}
 	switch {
 	case !w.decoder.Pending():
 		w.halfAt.Store(0)
