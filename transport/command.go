@@ -29,6 +29,7 @@ type command struct {
 	Filter   string          `json:"filter"`
 	message                  // publish
 	at       int64           // when it came, of broker.Now
+	held     bool            // its bytes are counted as under way
 }
 
 // commandQueue makes the commands of a session that have to wait, in order: at most one goroutine,
@@ -53,7 +54,13 @@ func (h wsHandler) command(data []byte) {
 	if tooFast := h.server.limits.command(h.client(), h.grant, len(data)); tooFast != nil {
 		p = tooFast // those that can't be read count, too
 	}
+	if p == nil && c.Type == "publish" {
+		if c.held = h.server.memory.hold(len(data)); !c.held {
+			p = h.server.limits.full(limitNodeMemory, "bytes of memory")
+		}
+	}
 	if p == nil && !h.ws.queue.add(c, len(data)) {
+		h.done(&c, len(data))
 		h.server.limits.refused[limitSessionQueue].Add(1)
 		p = problem(RateLimited, "too many commands wait for their answers")
 	}
@@ -141,6 +148,14 @@ func (h wsHandler) runCommands() {
 		default:
 			h.reply(c.Ref, problem(BadRequest, fmt.Sprintf("unknown type %.40q; there are subscribe, unsubscribe, publish, ack and ping", c.Type)))
 		}
+		h.done(&c, c.size)
+	}
+}
+
+// done gives back what is held of the memory for a command.
+func (h wsHandler) done(c *command, size int) {
+	if c.held {
+		h.server.memory.free(size)
 	}
 }
 
@@ -333,11 +348,7 @@ func (h wsHandler) unsubscribe(c command) {
 // publish is done while the session's later commands wait, so that its messages keep their order.
 func (h wsHandler) publish(c command) {
 	counted := h.server.counts.publishes[overWS]
-	p := h.server.limits.publish(h.client())
-	if p == nil && h.server.memory.isFull(int64(c.size)) {
-		p = h.server.limits.full(limitNodeMemory, "bytes of memory")
-	}
-	if p != nil {
+	if p := h.server.limits.publish(h.client()); p != nil {
 		counted.add(p.Code)
 		h.reply(c.Ref, p)
 		return

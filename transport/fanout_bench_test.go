@@ -12,9 +12,10 @@ import (
 // nowhere is a link that takes everything at once.
 type nowhere struct{}
 
-func (nowhere) write(b []byte) (int, bool, error) { return len(b), false, nil }
-func (nowhere) finish()                           {}
-func (nowhere) close()                            {}
+func (nowhere) write(b []byte, _ bool) (int, bool, error) { return len(b), false, nil }
+func (nowhere) pinned() int                               { return 0 }
+func (nowhere) finish()                                   {}
+func (nowhere) close()                                    {}
 
 // BenchmarkFanout is one message, or a batch of 32, for 1,000 sessions of one writer, with everything but the sockets: what
 // measuring adds shows here, and would not beside 5 µs of write(2).

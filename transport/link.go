@@ -13,8 +13,10 @@ import (
 // posts back to the writer: wrote when it can take more, gone when the peer went away.
 type link interface {
 	// write takes as much of b as the socket has room for, without blocking. If busy is true the
-	// link calls session.wrote when it can take more. b is not kept.
-	write(b []byte) (n int, busy bool, err error)
+	// link calls session.wrote when it can take more. b is kept for longer only if it is shared, since it never changes then.
+	write(b []byte, shared bool) (n int, busy bool, err error)
+	// pinned is how many bytes of a write that is under way the link holds. Its writer calls it.
+	pinned() int
 	// finish ends the output once all of it is written (FIN); the peer may still send.
 	finish()
 	// close gives the socket up. It may be called more than once.
@@ -31,11 +33,16 @@ type streamLink struct {
 	end     func()                  // closes what is under dst
 	active  sync.WaitGroup          // the write under way
 	writing atomic.Bool
+	size    int // of the write that was last begun; the writer's
 	once    sync.Once
 }
 
-func (l *streamLink) write(b []byte) (int, bool, error) {
-	own := append([]byte(nil), b...)
+func (l *streamLink) write(b []byte, shared bool) (int, bool, error) {
+	own := b
+	if !shared {
+		own = append([]byte(nil), b...)
+	}
+	l.size = len(b)
 	l.active.Add(1)
 	l.writing.Store(true)
 	go func() {
@@ -50,6 +57,8 @@ func (l *streamLink) write(b []byte) (int, bool, error) {
 	}()
 	return len(b), true, nil
 }
+
+func (l *streamLink) pinned() int { return l.size }
 
 // finish closes at once: TLS and HTTP/2 tell the end of the stream themselves.
 func (l *streamLink) finish() { l.close() }

@@ -117,17 +117,20 @@ func (m *memoryGuard) run(ctx context.Context, trim func()) {
 	}
 }
 
-// hold counts n bytes in that a client has sent and that are under way. It refuses them if all that is, is more than a
-// sixteenth of the budget: it is copied a few times before it is done.
+// hold counts n bytes in that a client has sent and that are under way. It refuses them while the node is full, or if all that is
+// under way is more than a sixteenth of the budget: it is copied a few times before it is done.
 func (m *memoryGuard) hold(n int) bool {
 	if m == nil {
 		return true
 	}
-	if m.held.Add(int64(n)) <= m.budget/16 {
-		return true
+	if m.isFull(2 * int64(n)) {
+		return false
 	}
-	m.held.Add(-int64(n))
-	return false
+	if m.held.Add(int64(n)) > m.budget/16 {
+		m.held.Add(-int64(n))
+		return false
+	}
+	return true
 }
 
 // free counts out what hold has counted in.

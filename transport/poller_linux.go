@@ -172,7 +172,7 @@ func temporary(err error) bool {
 }
 
 // write uses a raw system call: the socket never blocks, so the scheduler need not know.
-func (l *fdLink) write(b []byte) (int, bool, error) {
+func (l *fdLink) write(b []byte, _ bool) (int, bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fd < 0 {
@@ -189,6 +189,9 @@ func (l *fdLink) write(b []byte) (int, bool, error) {
 	}
 	return n, false, nil
 }
+
+// pinned is nothing: what the socket does not take, the session keeps.
+func (l *fdLink) pinned() int { return 0 }
 
 func (l *fdLink) unwait() bool {
 	l.mu.Lock()

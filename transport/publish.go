@@ -97,7 +97,7 @@ func (s *Server) publish(ctx context.Context, g Grant, m *message, over carrier)
 	if err != nil {
 		p := problemOf(err)
 		if p.Code == Unavailable || p.Code == Internal {
-			s.log.WarnContext(ctx, "publish failed", "err", err)
+			s.failures.Do(func() { s.log.WarnContext(ctx, "publish failed", "err", err) })
 		}
 		return r, p
 	}

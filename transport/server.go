@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/time/rate"
 
 	"sluice/broker"
 	"sluice/middleware"
@@ -59,8 +60,9 @@ type Server struct {
 	reloads  atomic.Uint32 // calls of Reload
 	counts   counts
 	sockets  sockets
-	idle     time.Duration // how long a connection waits for its next request, and HTTP/2 for its next stream
-	surveys  chan struct{} // full while the writers are asked for what operators want to know
+	failures rate.Sometimes // what publishers meet when the backend is away is logged now and then
+	idle     time.Duration  // how long a connection waits for its next request, and HTTP/2 for its next stream
+	surveys  chan struct{}  // full while the writers are asked for what operators want to know
 
 	publishTime [carriers]*otel.Histogram // nil unless Config.Measured
 }
@@ -83,6 +85,7 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 		s.policies = new(middleware.Policies)
 	}
 	s.sockets.server, s.idle = s, idleTimeout
+	s.failures.First, s.failures.Interval = 10, time.Second
 	s.counts.init()
 	if c.Measured() {
 		s.publishTime[overHTTP], s.publishTime[overWS] = otel.PublishTime.Histogram(), otel.PublishTime.Histogram()
@@ -167,7 +170,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 	}
 	s.running.Go(func() { s.poller.run(s.ctx) })
 	if s.memory != nil {
-		s.running.Go(func() { s.memory.run(s.ctx, s.broker.Trim) })
+		s.running.Go(func() { s.memory.run(s.ctx, s.shed) })
 	}
 	s.sockets.Listener = ln
 	ln = &s.sockets
@@ -207,6 +210,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// shed makes room in memory: logs get shorter, and those go who hold what they do not read.
+func (s *Server) shed() {
+	s.broker.Trim()
+	for _, w := range s.writers {
+		w.post(w.shed)
+	}
 }
 
 // drain lets the sessions go. http.Server.Shutdown knows nothing of hijacked connections, so they

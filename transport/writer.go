@@ -190,7 +190,7 @@ func (w *writer) flush(s *session) {
 		if !isShared && cap(b) <= 16*maxWrite { // a large message must not stay
 			w.scratch = b[:0]
 		}
-		n, busy, err := s.link.write(b)
+		n, busy, err := s.link.write(b, isShared)
 		if err != nil {
 			if w.meter != nil {
 				w.meter.failed(s, closedByPeer)
@@ -408,6 +408,21 @@ func (w *writer) beat(s *session, now, beat int64) {
 	}
 	if len(s.out) > 0 {
 		w.schedule(s)
+	}
+}
+
+// shedAfter is how long, in milliseconds, a session may hold more than a write's worth while there is no memory.
+const shedAfter = 1000
+
+// shed drops the sessions that hold much which their clients do not take: messages live as long as one of them is not written.
+// They resume where they were, when there is memory again.
+func (w *writer) shed() {
+	now := w.server.now()
+	for i := len(w.sessions) - 1; i >= 0; i-- { // drop moves the last one here
+		s := w.sessions[i]
+		if s.busy && len(s.rest)+s.link.pinned() > maxWrite && now-max(s.wroteAt, s.owedAt) > shedAfter {
+			w.drop(s, closedSlow)
+		}
 	}
 }
 

@@ -101,6 +101,7 @@ func (w *wsInput) feed(s *session, b []byte) {
 	err := w.decoder.Feed(b, wsframe.Limits{MaxMessage: s.server.config.MaxCommand}, wsHandler{s})
 	if m := s.server.memory; m != nil && err == nil && !w.pinned.move(m, w.decoder.Held()) {
 		s.server.limits.refused[limitNodeMemory].Add(1)
+		w.decoder.Stop()
 		err = &wsframe.Error{Code: closeTryAgain, Reason: string(AtCapacity)}
 	}
 	switch {

@@ -82,6 +82,9 @@ func (d *Decoder) Pending() bool { return !d.ended && (d.got > 0 || d.message !=
 // Held returns how many bytes the Decoder holds besides itself.
 func (d *Decoder) Held() int { return cap(d.buf) }
 
+// Stop drops what the Decoder holds; after it, Feed ignores its input.
+func (d *Decoder) Stop() { d.ended, d.buf = true, nil }
+
 // Feed decodes b, the next bytes of the connection, however cut, and calls h for everything that is
 // complete. It overwrites b (unmasking happens in place) and keeps none of it.
 //
@@ -110,7 +113,7 @@ func (d *Decoder) Feed(b []byte, l Limits, h Handler) error {
 
 // end makes err the last thing that d says.
 func (d *Decoder) end(err error) error {
-	d.ended, d.buf = true, nil
+	d.Stop()
 	return err
 }
 
