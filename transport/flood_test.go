@@ -141,6 +141,44 @@ const (
 	endStream, endHeaders                                      = 1, 4
 )
 
+// What is sent to a stream of messages, whose body nobody reads, is not kept: it could be a window for each connection.
+func TestHTTP2BodyOfAStream(t *testing.T) {
+	n := newNode(t, nil)
+	const data, window, many = 0, 900 << 10, 32
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	frames := strings.Repeat(h2Frame(data, 0, 1, strings.Repeat("x", 16<<10)), window/(16<<10))
+	for range many {
+		c := n.silent(t)
+		for _, some := range []string{preface + h2Settings + h2Frame(h2Headers, endHeaders, 1, h2Stream), frames, h2Frame(h2Ping, 0, 0, "12345678")} {
+			if _, err := io.WriteString(c, some); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		for in := bufio.NewReader(c); ; { // until the ping is answered: what came before it has been taken
+			var head [9]byte
+			if _, err := io.ReadFull(in, head[:]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.Discard(int(head[0])<<16 | int(head[1])<<8 | int(head[2])); err != nil {
+				t.Fatal(err)
+			}
+			if head[3] == h2Ping && head[4] == 1 {
+				break
+			}
+		}
+	}
+	if k := n.sessions.Load(); k != many {
+		t.Fatalf("%d sessions, want %d", k, many)
+	}
+	runtime.GC()
+	if runtime.ReadMemStats(&after); int(after.HeapAlloc)-int(before.HeapAlloc) > many*window/2 {
+		t.Errorf("%d KiB are kept of what nobody reads", (after.HeapAlloc-before.HeapAlloc)>>10)
+	}
+}
+
 // Floods of HTTP/2 frames end their connection, or are taken in the node's own time; others are served meanwhile.
 func TestHTTP2Floods(t *testing.T) {
 	n := newNode(t, func(c *Config) { c.MaxSessions = 400 })

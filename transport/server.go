@@ -141,7 +141,10 @@ func (s *Server) routes() http.Handler {
 	publish := s.limits.publishes.Middleware(s.limits.clients, func(c echo.Context, wait time.Duration) error {
 		return s.limits.refuse(limitPublish, c.Request(), wait)
 	})
-	gateStream, gateSocket := s.gate(s.refuseSSE), s.gate(func(_ echo.Context, p *Problem) error { return p })
+	gateStream, gateSocket := s.gate(s.refuseSSE), s.gate(func(_ echo.Context, p *Problem) error {
+		p.Retry = max(p.Retry, s.retry())
+		return p
+	})
 	n := &s.counts
 	e.GET("/sse", s.serveSSE, s.connecting(overSSE), counting(n.connects[overSSE]), cors, stream, gateStream)
 	e.GET("/ws", s.serveWS, s.connecting(overWS), counting(n.connects[overWS]), cors, socket, gateSocket)
