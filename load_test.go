@@ -87,6 +87,7 @@ max-channels: 3 # a comment
 	want.Transport.MaxMessage = 2 << 20
 	want.HistoryAge = 90 * time.Minute
 	want.Dev, want.Transport.Demo, want.Listen = true, true, devListen
+	want.Transport.AddressConnections = 0
 	want.Transport.CommandRate = 2.5
 	want.LogLevel = "debug"
 	want.Redis, want.RedisPrefix = "redis://localhost:6379", "app-"
@@ -113,12 +114,14 @@ func TestDev(t *testing.T) {
 		args   []string
 		listen string
 		demo   bool
+		each   int // connections of one address
 	}{
-		{"loopback and page", []string{"--dev"}, devListen, true},
-		{"where it is told to", []string{"--dev", "--listen", ":9000"}, ":9000", true},
-		{"the default address, on purpose", []string{"--dev", "--listen=:8080"}, ":8080", true},
-		{"without page", []string{"--dev", "--demo=false"}, devListen, false},
-		{"page without dev", []string{"--demo"}, ":8080", true},
+		{"loopback and page", []string{"--dev"}, devListen, true, 0},
+		{"where it is told to", []string{"--dev", "--listen", ":9000"}, ":9000", true, 0},
+		{"the default address, on purpose", []string{"--dev", "--listen=:8080"}, ":8080", true, 0},
+		{"without page", []string{"--dev", "--demo=false"}, devListen, false, 0},
+		{"page without dev", []string{"--demo"}, ":8080", true, 1000},
+		{"with a limit", []string{"--dev", "--address-connections=1000"}, devListen, true, 1000},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,8 +129,8 @@ func TestDev(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c := l.Config; c.Listen != tt.listen || c.Transport.Demo != tt.demo {
-				t.Errorf("listen %q, demo %v; want %q, %v", c.Listen, c.Transport.Demo, tt.listen, tt.demo)
+			if c := l.Config; c.Listen != tt.listen || c.Transport.Demo != tt.demo || c.Transport.AddressConnections != tt.each {
+				t.Errorf("listen %q, demo %v, %d connections of an address; want %q, %v, %d", c.Listen, c.Transport.Demo, c.Transport.AddressConnections, tt.listen, tt.demo, tt.each)
 			}
 		})
 	}
@@ -216,6 +219,8 @@ func TestRefusals(t *testing.T) {
 			want: `tls-cert is set and tls-key is not; set both, or neither to serve without TLS`},
 		{name: "key without certificate", env: "SLUICE_TLS_KEY=k.pem",
 			want: `tls-key is set and tls-cert is not; set both, or neither to serve without TLS`},
+		{name: "memory for no message", args: []string{"--memory-limit=64MiB"},
+			want: `memory-limit is 64MiB, less than messages of max-message need; set it to at least 96MiB, or to 0 for no limit`},
 
 		{name: "channels is no list", file: "channels: {match: a}\n",
 			want: `sluice.yaml:1: channels is not a list; begin each entry with - match: PATTERN`},

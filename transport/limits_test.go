@@ -432,6 +432,10 @@ func TestLimitsConfig(t *testing.T) {
 	}{
 		{"negative rate", func(c *Config) { c.PublishRate = -1 }},
 		{"no burst", func(c *Config) { c.ConnectRate, c.ConnectBurst = 1, 0 }},
+		{"negative number of connections", func(c *Config) { c.SubjectConnections = -1 }},
+		{"no subscriptions", func(c *Config) { c.MaxSubscriptions = 0 }},
+		{"a burst of bytes that takes many steps", func(c *Config) { c.ClientByteRate, c.ClientByteBurst = 1, 1000 }},
+		{"memory for no message", func(c *Config) { c.MemoryLimit = LeastMemory(c.MaxMessage) - 1 }},
 		{"a name as proxy", func(c *Config) { c.TrustedProxies = []string{"proxy.example"} }},
 		{"everyone as proxy", func(c *Config) { c.TrustedProxies = []string{"::/0"} }},
 	} {
