@@ -84,7 +84,7 @@ func TestMemoryLimit(t *testing.T) {
 
 // endure has the node attacked for a while.
 func endure(t *testing.T, n *node, a attack, got *atomic.Int64) {
-	ctx, stop := context.WithTimeout(t.Context(), 6*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), 4*time.Second)
 	defer stop()
 	var refused, peak atomic.Int64
 	var wg sync.WaitGroup
@@ -111,7 +111,7 @@ func endure(t *testing.T, n *node, a attack, got *atomic.Int64) {
 	if refused.Load() == 0 {
 		t.Error("nothing was refused: this is no attack")
 	}
-	if sent < 10 {
+	if sent < 3 { // of some hundred that he tries
 		t.Errorf("a good publisher got %d messages through", sent)
 	}
 	until(t, 5*time.Second, "what was published meanwhile arrives", func() bool { return got.Load()-before >= sent })

@@ -55,7 +55,7 @@ func (h wsHandler) command(data []byte) {
 		p = tooFast // those that can't be read count, too
 	}
 	if p == nil && c.Type == "publish" {
-		if c.held = h.server.memory.hold(len(data)); !c.held {
+		if c.held = h.server.memory.hold(len(data), len(data)); !c.held {
 			p = h.server.limits.full(limitNodeMemory, "bytes of memory")
 		}
 	}

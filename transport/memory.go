@@ -13,8 +13,8 @@ import (
 // memoryGuard keeps the process below Config.MemoryLimit: it says when there is no room for new work, and makes some. The garbage
 // collector alone can't: what is refused nowhere lives.
 //
-// The node is full when it takes nine tenths of its budget, or needs three quarters of it: what lives after a collection, and
-// what is no heap. It is taken for full until both are well below. In between the collector has some room to work in; see
+// The node is full when it takes 85 % of its budget, or needs 70 % of it: what lives after a collection, and what is no heap. The
+// rest is for what is under way by then. It is taken for full until both are well below. In between the collector has some room to work in; see
 // GoMemory. All methods may be called concurrently, and on nil, which is never full.
 type memoryGuard struct {
 	budget int64 // bytes
@@ -31,12 +31,13 @@ type memoryGuard struct {
 const (
 	ownMemory     = 32 << 20 // the program itself, which the runtime does not count: code, and what the kernel maps
 	memoryPeriod  = 100 * time.Millisecond
+	small         = 4 << 10
 	newConnection = 16 << 10 // about what a request costs, while it is one
 )
 
 // GoMemory returns what a process whose memory is to stay below limit sets its collector's limit to
 // (runtime/debug.SetMemoryLimit), in bytes.
-func GoMemory(limit int) int64 { return budgetOf(limit) * 17 / 20 }
+func GoMemory(limit int) int64 { return budgetOf(limit) * 4 / 5 }
 
 // LeastMemory returns the smallest Config.MemoryLimit that messages of so many bytes can be published with.
 func LeastMemory(maxMessage int) int { return 2*ownMemory + 16*2*maxMessage }
@@ -87,9 +88,9 @@ func (m *memoryGuard) value(i int) int64 { return int64(m.samples[i].Value.Uint6
 // judge decides by what the process takes, and by what it needs.
 func (m *memoryGuard) judge(takes, needs int64) {
 	switch {
-	case takes > m.budget/10*9, needs > m.budget/4*3:
+	case takes > m.budget/20*17, needs > m.budget/10*7:
 		m.full.Store(true)
-	case takes < m.budget/20*17+m.budget/100 && needs < m.budget/3*2:
+	case takes < m.budget/100*82 && needs < m.budget/100*62:
 		m.full.Store(false)
 	}
 }
@@ -107,8 +108,11 @@ func (m *memoryGuard) run(ctx context.Context, trim func()) {
 		case <-tick.C:
 		}
 		m.look()
-		if now := time.Now(); m.full.Load() && now.After(again) {
-			trim()
+		if !m.full.Load() {
+			continue
+		}
+		trim()
+		if now := time.Now(); now.After(again) {
 			debug.FreeOSMemory()
 			took := time.Since(now)
 			again = now.Add(max(time.Second/2, 20*took))
@@ -117,16 +121,21 @@ func (m *memoryGuard) run(ctx context.Context, trim func()) {
 	}
 }
 
-// hold counts n bytes in that a client has sent and that are under way. It refuses them while the node is full, or if all that is
-// under way is more than a sixteenth of the budget: it is copied a few times before it is done.
-func (m *memoryGuard) hold(n int) bool {
+// hold counts n bytes in that a client has sent and that are under way, part of so many. It refuses them while the node is full, or
+// if all that is under way is more than a sixteenth of the budget: it is copied a few times before it is done. Small things have half as much
+// besides, so that large ones are not in their way.
+func (m *memoryGuard) hold(n, of int) bool {
 	if m == nil {
 		return true
 	}
 	if m.isFull(2 * int64(n)) {
 		return false
 	}
-	if m.held.Add(int64(n)) > m.budget/16 {
+	most := m.budget / 16
+	if of <= small {
+		most += most / 2
+	}
+	if m.held.Add(int64(n)) > most {
 		m.held.Add(-int64(n))
 		return false
 	}
@@ -151,7 +160,7 @@ type heldBody struct {
 func (b *heldBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
-		if !b.memory.hold(n) {
+		if !b.memory.hold(n, b.held+n) {
 			return 0, b.limits.full(limitNodeMemory, "bytes of memory")
 		}
 		b.held += n
@@ -171,7 +180,7 @@ func (p *pinned) move(m *memoryGuard, n int) bool {
 		if was == pinnedEnded || int(was) == n {
 			return true
 		}
-		if more := n - int(was); more > 0 && !m.hold(more) {
+		if more := n - int(was); more > 0 && !m.hold(more, n) {
 			return false
 		}
 		if p.n.CompareAndSwap(was, int32(n)) {

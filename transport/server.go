@@ -172,9 +172,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 		s.running.Go(func() { w.loop(s.ctx) })
 	}
 	s.running.Go(func() { s.poller.run(s.ctx) })
-	if s.memory != nil {
-		s.running.Go(func() { s.memory.run(s.ctx, s.shed) })
-	}
 	s.sockets.Listener = ln
 	ln = &s.sockets
 	hs := &http.Server{
@@ -191,6 +188,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetHTTP2(t != nil)
 	hs.Protocols.SetUnencryptedHTTP2(t == nil)
+	if s.memory != nil {
+		s.running.Go(func() { s.memory.run(s.ctx, func() { s.shed(hs) }) })
+	}
 	failed := make(chan error, 1)
 	go func() {
 		if t != nil {
@@ -215,9 +215,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 	return nil
 }
 
-// shed makes room in memory: logs get shorter, and those go who hold what they do not read.
-func (s *Server) shed() {
+// shed makes room in memory: logs get shorter, and those go who hold what they do not read, or wait for another request while they
+// are many.
+func (s *Server) shed(hs *http.Server) {
 	s.broker.Trim()
+	if s.sockets.open.Load()-s.sessions.Load() > scarceSockets {
+		hs.SetKeepAlivesEnabled(false) // closes those that are idle
+		hs.SetKeepAlivesEnabled(true)
+	}
 	for _, w := range s.writers {
 		w.post(w.shed)
 	}
