@@ -33,6 +33,12 @@ type Backend interface {
 	// so that "nothing was missed" can be told from "all of it is gone".
 	Read(ctx context.Context, ranges []Range) ([]Page, error)
 
+	// Revoke stores r until r.Until and tells all nodes, those too that connect later. Of several with the same Kind
+	// and Value the latest At and the latest Until hold. Nothing is announced or remembered beyond MaxRevocations:
+	// then the error wraps ErrRevocationsFull. One that wraps ErrUnavailable means that nobody knows whether
+	// it was stored; it is safe to repeat. The caller has checked r.
+	Revoke(ctx context.Context, r Revocation) error
+
 	// Probe publishes something to itself through the whole path and returns nil when it came back.
 	Probe(ctx context.Context) error
 }
@@ -48,6 +54,10 @@ type Sink interface {
 	Joined(channels []string)
 	// Lost says that messages of these channels may be missed from now on, until Joined says otherwise.
 	Lost(channels []string)
+	// Revoked hands over revocations that are in force. The first call is the whole list, maybe an empty one; later
+	// ones are what is new, and the whole list again after each loss of a connection, and whenever the
+	// backend finds that it has changed. It may run concurrently with the other methods, not with itself.
+	Revoked(list []Revocation)
 	// Verify asks for a comparison of all joined channels with the history. A backend whose
 	// announcements can get lost without an error calls it every few seconds.
 	Verify()

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/otel"
@@ -35,6 +36,10 @@ type Options struct {
 
 	// History limits the channel's history at each publish; nil means the defaults of PublishOptions.
 	History func(channel string) (messages int, age time.Duration)
+
+	// OnRevoke is called with revocations that are new to this node, or have a later At; nil: nobody wants to know.
+	// It must return soon. The backend's goroutine and whoever calls Revoke may call it at the same time.
+	OnRevoke func(list []Revocation)
 }
 
 func (o *Options) defaults() {
@@ -66,6 +71,9 @@ type Broker struct {
 
 	mu   sync.RWMutex
 	logs map[string]*Log
+
+	revoked RevocationSet
+	listed  atomic.Bool // the backend's list has come
 
 	work struct { // what the worker goroutine does next
 		sync.Mutex

@@ -81,6 +81,8 @@ func (s *shaky) Joined([]string) {}
 func (s *shaky) Lost([]string)   {}
 func (s *shaky) Verify()         {}
 
+func (s *shaky) Revoked([]broker.Revocation) {}
+
 func (s *shaky) Deliver(m *broker.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,4 +13,8 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrMessage: the message has something in it that can't be delivered faithfully.
 	ErrMessage = errors.New("bad message")
+	// ErrRevocation: the revocation names nothing that can be stored.
+	ErrRevocation = errors.New("bad revocation")
+	// ErrRevocationsFull: MaxRevocations are in force; there is room when some of them have ended.
+	ErrRevocationsFull = errors.New("too many revocations")
 )

@@ -27,14 +27,15 @@ type contract struct {
 
 // Run runs every row of the table against a backend of its own. open returns a backend on which Run
 // has not been called, and cleans up by t.Cleanup. Backends may share a store: channel names are
-// random, and no row looks at another's.
-func Run(t *testing.T, open func(t *testing.T) broker.Backend) {
-	for _, table := range [][]contract{publishing, reading, history, idempotency, delivery, lifecycle} {
+// random, and no row looks at another's. peer does the same for another node on the store that open
+// returned a backend of last; nil if a store has one node only.
+func Run(t *testing.T, open, peer func(t *testing.T) broker.Backend) {
+	for _, table := range [][]contract{publishing, reading, history, idempotency, delivery, lifecycle, revocation} {
 		for _, c := range table {
 			t.Run(c.name, func(t *testing.T) {
-				before := goroutines()
-				e := start(t, open(t))
-				e.before = before
+				there := goroutines()
+				e := start(t, open(t), open, peer)
+				e.there = there
 				defer func() {
 					if t.Failed() {
 						t.Logf("why this matters: %s", c.why)
@@ -54,16 +55,18 @@ type env struct {
 	backend broker.Backend
 	sink    *recorder
 	prefix  string          // of all channel names
-	before  map[string]bool // goroutines that were there before the backend
-	ctx     context.Context // for all calls; ends long after the row should
+	there   map[string]bool // goroutines that were there before the backend
+	open    func(*testing.T) broker.Backend
+	peer    func(*testing.T) broker.Backend // nil: there is one node only
+	ctx     context.Context                 // for all calls; ends long after the row should
 	cancel  context.CancelFunc
 	ran     chan error // gets what Run returned
 	stopped bool
 	count   atomic.Int64
 }
 
-func start(t *testing.T, b broker.Backend) *env {
-	e := &env{T: t, backend: b, sink: newRecorder(), prefix: rand.Text()[:10], ran: make(chan error, 1)}
+func start(t *testing.T, b broker.Backend, open, peer func(*testing.T) broker.Backend) *env {
+	e := &env{T: t, backend: b, sink: newRecorder(), prefix: rand.Text()[:10], ran: make(chan error, 1), open: open, peer: peer}
 	var done context.CancelFunc
 	e.ctx, done = context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(done)

@@ -72,7 +72,7 @@ var lifecycle = []contract{
 func (e *env) left() []string {
 	var stacks []string
 	for _, s := range stacksOfAll() {
-		if strings.Contains(s, "sluice/broker/") && !strings.Contains(s, "sluice/broker/backendtest.") && !e.before[goroutine(s)] {
+		if strings.Contains(s, "sluice/broker/") && !strings.Contains(s, "sluice/broker/backendtest.") && !e.there[goroutine(s)] {
 			stacks = append(stacks, s)
 		}
 	}

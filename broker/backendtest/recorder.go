@@ -19,6 +19,9 @@ type recorder struct {
 	messages map[string][]*broker.Message
 	seen     map[string]map[broker.Position]bool
 	joined   map[string]int
+	list     map[string]broker.Revocation // that the sink was told of last, by kind and value
+	lists    int                          // calls of Revoked
+	listing  bool                         // one is under way
 	finished bool
 	problems []string
 	changed  chan struct{}           // closed and replaced when something has come
@@ -28,7 +31,7 @@ type recorder struct {
 func newRecorder() *recorder {
 	return &recorder{
 		wanted: map[string]bool{}, busy: map[string]bool{}, messages: map[string][]*broker.Message{},
-		seen: map[string]map[broker.Position]bool{}, joined: map[string]int{}, changed: make(chan struct{}),
+		seen: map[string]map[broker.Position]bool{}, joined: map[string]int{}, list: map[string]broker.Revocation{}, changed: make(chan struct{}),
 	}
 }
 
@@ -74,6 +77,32 @@ func (r *recorder) Lost(channels []string) {
 
 // Verify may come at any time, and needs nothing here.
 func (r *recorder) Verify() {}
+
+// Revoked keeps the list.
+func (r *recorder) Revoked(list []broker.Revocation) {
+	r.mu.Lock()
+	switch {
+	case r.finished:
+		r.problem("Revoked after Run had returned")
+	case r.listing:
+		r.problem("Revoked while another call of it was under way")
+	}
+	r.listing = true
+	r.mu.Unlock()
+	runtime.Gosched()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listing = false
+	r.lists++
+	for _, x := range list {
+		if err := x.Check(); err != nil {
+			r.problem("Revoked with %v", err)
+		}
+		r.list[name(x)] = x
+	}
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
 
 // enter notes that a call about the channels has begun; what it returns notes the end.
 func (r *recorder) enter(call string, channels ...string) func() {

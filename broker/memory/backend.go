@@ -63,8 +63,11 @@ type Backend struct {
 	probes  chan chan struct{}
 	intake  struct {
 		sync.Mutex
-		orders []order
+		orders  []order
+		revoked []broker.Revocation // to be told
+		listed  bool                // the sink has had the list, and is to have the rest
 	}
+	revocations broker.RevocationSet
 }
 
 // New returns an empty backend. It starts nothing; Publish and Read work before Run and without it.

@@ -17,7 +17,7 @@ import (
 )
 
 func TestContract(t *testing.T) {
-	backendtest.Run(t, func(*testing.T) broker.Backend { return memory.New(memory.DefaultConfig()) })
+	backendtest.Run(t, func(*testing.T) broker.Backend { return memory.New(memory.DefaultConfig()) }, nil)
 }
 
 // sink calls functions, of which any may be nil.
@@ -40,6 +40,8 @@ func (s sink) Joined(channels []string) {
 
 func (s sink) Lost([]string) { panic("a memory backend loses nothing") }
 func (s sink) Verify()       { panic("a memory backend needs no verification") }
+
+func (s sink) Revoked([]broker.Revocation) {}
 
 // run runs b until the test ends.
 func run(t *testing.T, b *memory.Backend, s broker.Sink) {

@@ -33,6 +33,9 @@ func (b *Backend) Run(ctx context.Context, s broker.Sink) error {
 	defer close(b.ended)
 	defer b.part()
 	b.sink = s
+	b.list(true)
+	defer b.list(false)
+	s.Revoked(b.revocations.All())
 	r := runner{backend: b, waiting: map[string]struct{}{}}
 	timer := time.NewTimer(sweepPause)
 	defer timer.Stop()
@@ -109,9 +112,12 @@ type runner struct {
 func (r *runner) answer() {
 	b := r.backend
 	b.intake.Lock()
-	orders := b.intake.orders
-	b.intake.orders = nil
+	orders, fresh := b.intake.orders, b.intake.revoked
+	b.intake.orders, b.intake.revoked = nil, nil
 	b.intake.Unlock()
+	if len(fresh) > 0 {
+		b.sink.Revoked(fresh)
+	}
 	for _, o := range orders {
 		if o.join {
 			r.join(o.channel)

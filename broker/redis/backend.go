@@ -37,6 +37,7 @@ type Backend struct {
 	node    string // names the node's control channels
 	publish string // the command that publishes announcements: SPUBLISH some day, for Cluster
 	scripts atomic.Bool
+	mail    revocationMail
 
 	life    context.Context // ends with Close
 	end     context.CancelFunc
@@ -74,6 +75,7 @@ func New(c Config) (*Backend, error) {
 		grown:   make(chan struct{}, 1),
 	}
 	b.scripts.Store(c.NoFunctions)
+	b.mail.wake = make(chan struct{}, 1)
 	b.life, b.end = context.WithCancel(context.Background())
 	b.links = []*link{newLink(b, 0)}
 	for range c.PublishWorkers {
@@ -113,6 +115,7 @@ func (b *Backend) Run(ctx context.Context, s broker.Sink) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { b.keepLoaded(ctx) })
+	wg.Go(func() { b.keepRevocations(ctx, s) })
 	if b.config.Clock != nil {
 		wg.Go(func() { b.keepClock(ctx) })
 	}

@@ -17,7 +17,7 @@ func TestBackend(t *testing.T) {
 					t.Fatal(err)
 				}
 				return open(t, s, mode.adjust)
-			})
+			}, func(t *testing.T) broker.Backend { return open(t, s, mode.adjust) })
 		})
 	}
 }

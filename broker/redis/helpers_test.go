@@ -33,12 +33,14 @@ type recorder struct {
 	joined   map[string]int
 	lost     map[string]int
 	verified int
+	revoked  map[string]broker.Revocation // as told last, by name
+	lists    int                          // calls of Revoked
 }
 
 func newRecorder(t *testing.T) *recorder {
 	return &recorder{
 		t: t, busy: map[string]bool{}, messages: map[string][]*broker.Message{},
-		joined: map[string]int{}, lost: map[string]int{},
+		joined: map[string]int{}, lost: map[string]int{}, revoked: map[string]broker.Revocation{},
 	}
 }
 
@@ -83,6 +85,23 @@ func (r *recorder) Lost(channels []string) {
 			r.lost[c]++
 		}
 	})
+}
+
+func (r *recorder) Revoked(list []broker.Revocation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lists++
+	for _, x := range list {
+		r.revoked[revokedName(x)] = x
+	}
+}
+
+// knows reports whether a value of that kind was told as revoked.
+func (r *recorder) knows(kind broker.RevocationKind, value string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, found := r.revoked[revokedName(broker.Revocation{Kind: kind, Value: value})]
+	return found
 }
 
 func (r *recorder) Verify() { r.leave(nil, func() { r.verified++ }) }

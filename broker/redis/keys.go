@@ -23,6 +23,11 @@ func (k keys) announce(channel string) string { return k.base(channel) + "a" }
 func (k keys) raw(channel string) string      { return k.channel + channel }
 func (k keys) control(node string) string     { return k.base(node) + "n" }
 
+// What is revoked belongs to no channel; see lua/revoke.lua.
+func (k keys) revokedEnds() string { return k.base("!") + "u" }
+func (k keys) revokedMade() string { return k.base("!") + "w" }
+func (k keys) revoked() string     { return k.base("!") + "r" }
+
 // announced returns the channel that the announcement channel name belongs to.
 func (k keys) announced(name string) (channel string, ok bool) {
 	rest, ok := strings.CutPrefix(name, k.prefix)

@@ -20,10 +20,17 @@ var nodeSource string
 //go:embed lua/public.lua
 var publicSource string
 
-// Two libraries are loaded. The nodes' carries its version in its names and is never changed under
+//go:embed lua/revoke.lua
+var revokeSource string
+
+//go:embed lua/revoke_node.lua
+var revokeNodeSource string
+
+// Three libraries are loaded. The nodes' two carry their version in their names and are never changed under
 // them. The public one has a single name for everybody, so it is replaced, but only by a newer one.
 const (
 	nodeLibrary   = "sluice_1"
+	revokeLibrary = "sluice_revoke_1"
 	publicLibrary = "sluice"
 	publicVersion = 2 // count it up with every change of core.lua or public.lua
 )
@@ -38,6 +45,8 @@ type function struct {
 var (
 	publishFunction = newFunction("sluice_publish_1", coreSource+"\nreturn publish(KEYS, ARGV)\n")
 	readFunction    = newFunction("sluice_read_1", coreSource+"\nreturn read(KEYS, ARGV)\n")
+	revokeFunction  = newFunction("sluice_revoke_1", revokeSource+"\nreturn revoke(KEYS, ARGV)\n")
+	revokedFunction = newFunction("sluice_revoked_1", revokeSource+"\nreturn revoked(KEYS, ARGV)\n")
 	// publicFunction is for strangers on servers without functions: EVALSHA sha 1 CHANNEL PAYLOAD […].
 	publicFunction = newFunction("sluice_publish", publicScript())
 )
@@ -62,8 +71,12 @@ func publicLibrarySource(version int) string {
 	return "#!lua name=" + publicLibrary + "\nlocal version = " + strconv.Itoa(version) + "\n" + coreSource + publicSource
 }
 
-// call adds a call of f to a pipeline.
-func (b *Backend) call(ctx context.Context, p goredis.Pipeliner, f function, keys []string, args ...any) *goredis.Cmd {
+func revokeLibrarySource() string {
+	return "#!lua name=" + revokeLibrary + "\n" + revokeSource + revokeNodeSource
+}
+
+// call calls f, or adds a call of it to a pipeline.
+func (b *Backend) call(ctx context.Context, p goredis.Cmdable, f function, keys []string, args ...any) *goredis.Cmd {
 	if b.scripts.Load() {
 		return p.EvalSha(ctx, f.sha, keys, args...)
 	}
@@ -131,8 +144,34 @@ func (b *Backend) loadPublic(ctx context.Context, version int) error {
 	return nil
 }
 
+// loadRevocations puts the functions of the revocations there, since a call answered that they are missing.
+func (b *Backend) loadRevocations(ctx context.Context, answer error) error {
+	ctx, cancel := context.WithTimeout(ctx, b.config.CommandTimeout)
+	defer cancel()
+	if unknownCommand(answer) { // of functions, maybe: load finds out
+		if err := b.load(ctx); err != nil {
+			return err
+		}
+	}
+	if b.scripts.Load() {
+		return b.putScripts(ctx, revokeFunction, revokedFunction)
+	}
+	err := b.client.FunctionLoad(ctx, revokeLibrarySource()).Err()
+	switch {
+	case err == nil:
+		b.loaded(revokeLibrary)
+	case exists(err):
+		err = nil
+	}
+	return err
+}
+
 func (b *Backend) loadScripts(ctx context.Context) error {
-	for _, f := range []function{publishFunction, readFunction, publicFunction} {
+	return b.putScripts(ctx, publishFunction, readFunction, publicFunction)
+}
+
+func (b *Backend) putScripts(ctx context.Context, functions ...function) error {
+	for _, f := range functions {
 		known, err := b.client.ScriptExists(ctx, f.sha).Result()
 		if err != nil {
 			return err

@@ -24,6 +24,7 @@ import (
 type link struct {
 	b       *Backend
 	control string // Redis channel on which the link hears itself
+	revoked string // Redis channel on which it hears of revocations; "" for all links but the first
 	seats   *seats
 	echoes  echoes
 	up      atomic.Bool
@@ -31,7 +32,11 @@ type link struct {
 }
 
 func newLink(b *Backend, n int) *link {
-	return &link{b: b, control: b.keys.control(b.node + "/" + strconv.Itoa(n)), seats: newSeats(), echoes: newEchoes()}
+	l := &link{b: b, control: b.keys.control(b.node + "/" + strconv.Itoa(n)), seats: newSeats(), echoes: newEchoes()}
+	if n == 0 {
+		l.revoked = b.keys.revoked()
+	}
+	return l
 }
 
 // Pauses before a link dials again: the first ones are short, for raw messages are lost meanwhile.
@@ -87,7 +92,11 @@ func (l *link) session(ctx context.Context, s broker.Sink) error {
 		_ = pubsub.Close()
 		_ = client.Close()
 	}()
-	if err := pubsub.Subscribe(ctx, l.control); err != nil {
+	own := []string{l.control}
+	if l.revoked != "" {
+		own = append(own, l.revoked)
+	}
+	if err := pubsub.Subscribe(ctx, own...); err != nil {
 		return err
 	}
 	wg.Go(func() { cancel(l.write(ctx, pubsub)) })
@@ -142,8 +151,14 @@ func (l *link) receive(x *goredis.Message, s broker.Sink) {
 		}
 		return
 	}
-	if x.Channel == l.control {
+	switch x.Channel {
+	case l.control:
 		l.echoes.came(x.Payload)
+		return
+	case l.revoked:
+		if !b.mail.announced(x.Payload) {
+			b.stats.DroppedMalformed.Add(1)
+		}
 		return
 	}
 	if len(x.Payload) > b.config.MaxPayload {
@@ -159,10 +174,14 @@ func (l *link) confirm(x *goredis.Subscription, s broker.Sink) {
 	if x.Kind != "subscribe" {
 		return
 	}
-	if x.Channel == l.control {
+	switch x.Channel {
+	case l.control:
 		l.up.Store(true)
 		l.b.stats.Connections.Add(1)
 		l.b.log.Info("redis Pub/Sub connection up", "link", l.control)
+		return
+	case l.revoked:
+		l.b.mail.readAll()
 		return
 	}
 	if channel, ok := l.b.keys.announced(x.Channel); ok {
