@@ -34,6 +34,9 @@ type Config struct {
 	TraceSlow    time.Duration // from publish to write: beyond it a message is traced in any case; 0: none is
 
 	Redis              string // URL; empty is the backend in memory
+	RedisCA            string // file, PEM; "": the system's
+	RedisCert          string // file, PEM
+	RedisKey           string // file, PEM
 	RedisPrefix        string // of the keys that Sluice writes
 	RedisChannelPrefix string // of the Redis channels that messages are announced on
 
@@ -141,6 +144,15 @@ func settings() []setting {
 		{name: "redis", group: "Redis", kind: kindString, secret: true, check: checkRedis,
 			text:  "URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS. Empty: messages stay in the memory of this one node.",
 			field: func(c *Config) any { return &c.Redis }},
+		{name: "redis-ca", group: "Redis", kind: kindString,
+			text:  "Certificates of those who sign Redis' certificate, a PEM file. Empty: those of the system. See [operating](operating.md#redis-with-tls).",
+			field: func(c *Config) any { return &c.RedisCA }},
+		{name: "redis-cert", group: "Redis", kind: kindString,
+			text:  "The node's certificate for a Redis that asks for one, a PEM file.",
+			field: func(c *Config) any { return &c.RedisCert }},
+		{name: "redis-key", group: "Redis", kind: kindString,
+			text:  "Private key of `redis-cert`, a PEM file.",
+			field: func(c *Config) any { return &c.RedisKey }},
 		{name: "redis-prefix", group: "Redis", kind: kindString, check: checkKeyPrefix,
 			text:  "Begins every key that Sluice writes. Nodes that belong together share it; the Redis function `sluice_publish` knows only the default.",
 			field: func(c *Config) any { return &c.RedisPrefix }},
@@ -286,6 +298,12 @@ func (c *Config) check() error {
 		return errors.New("tls-cert is set and tls-key is not; set both, or neither to serve without TLS")
 	case c.TLSKey != "" && c.TLSCert == "":
 		return errors.New("tls-key is set and tls-cert is not; set both, or neither to serve without TLS")
+	case c.RedisCert != "" && c.RedisKey == "":
+		return errors.New("redis-cert is set and redis-key is not; set both, or neither if Redis asks for no certificate")
+	case c.RedisKey != "" && c.RedisCert == "":
+		return errors.New("redis-key is set and redis-cert is not; set both, or neither if Redis asks for no certificate")
+	case c.RedisCA+c.RedisCert != "" && !strings.HasPrefix(strings.ToLower(c.Redis), "rediss://"):
+		return errors.New("redis-ca or redis-cert is set and redis is no rediss:// URL; write redis: rediss://… for TLS, or leave the certificates out")
 	}
 	if n, least := c.Transport.MemoryLimit, transport.LeastMemory(c.Transport.MaxMessage); n != 0 && n < least {
 		return fmt.Errorf("memory-limit is %s, less than messages of max-message need; set it to at least %s, or to 0 for no limit", formatBytes(int64(n)), formatBytes(int64(least)))
@@ -327,7 +345,7 @@ func checkProxy(s string) error {
 
 func checkRedis(s string) error {
 	u, err := url.Parse(s)
-	if s != "" && (err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix") {
+	if s != "" && (err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" || afterHost(u, "@")) {
 		return errors.New("write redis://user:password@host:6379/0 (rediss:// for TLS), special characters in the password as %XX")
 	}
 	return nil

@@ -130,11 +130,12 @@ func newBackend(c *Config, clock *otel.Clock, log *slog.Logger) (broker.Backend,
 	}
 	r := redis.DefaultConfig()
 	r.URL, r.Prefix, r.ChannelPrefix, r.Logger = c.Redis, c.RedisPrefix, c.RedisChannelPrefix, log
+	r.CAFile, r.CertFile, r.KeyFile = c.RedisCA, c.RedisCert, c.RedisKey
 	r.Clock = clock
 	r.MaxPayload, r.PublishTimeout = c.Transport.MaxMessage, c.Transport.PublishWait
 	b, err := redis.New(r)
 	if err != nil {
-		return nil, usagef("redis (%s): %w; write redis://user:password@host:6379/0", maskURL(c.Redis), err)
+		return nil, usagef("redis (%s): %w; write redis://user:password@host:6379/0, and name PEM files that can be read", maskURL(c.Redis), err)
 	}
 	return b, nil
 }

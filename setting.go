@@ -190,7 +190,7 @@ func maskURL(s string) string {
 		return ""
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Opaque != "" || strings.Contains(u.Host, "@") {
+	if err != nil || u.Opaque != "" || afterHost(u, "@") {
 		return "***"
 	}
 	shown := u.Scheme + "://"
@@ -207,6 +207,12 @@ func maskURL(s string) string {
 		shown += "?***"
 	}
 	return shown
+}
+
+// afterHost reports whether a URL has s in its host or after it. An @ there is the one that ends a password with a /, ?
+// or # in it, so that what looks like host or path is a part of the password.
+func afterHost(u *url.URL, s string) bool {
+	return strings.Contains(u.Host+u.Path+u.RawQuery+u.Fragment, s)
 }
 
 var byteUnits = []struct {

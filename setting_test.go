@@ -19,6 +19,10 @@ func TestMaskURL(t *testing.T) {
 		{"redis://app:hun%zzter2@localhost", "***"},
 		{"redis:hunter2@localhost", "***"},
 		{"redis://h:6379?password=hunter2", "redis://h:6379?***"},
+		{"redis://app:11/hunter2@localhost", "***"},
+		{"redis://app:11#hunter2@localhost", "***"},
+		{"redis://app:11?hunter2@localhost", "***"},
+		{"redis://app:hunter2@11/hunter2@localhost", "***"},
 		{"unix://app:hunter2@/run/redis.sock", "unix://app:***@/run/redis.sock"},
 	}
 	for _, tt := range tests {

@@ -19,6 +19,12 @@ type Config struct {
 	// redis://user:secret@host:6379/0. Pub/Sub and functions know no databases: two Sluices on one
 	// Redis need different prefixes.
 	URL string
+	// CAFile is a PEM file with the certificates that sign the server's, for rediss://; default: the system's.
+	CAFile string
+	// CertFile and KeyFile are PEM files, the node's certificate and its private key, for a server that asks for
+	// one; default: none. All three files are read once, by New.
+	CertFile string
+	KeyFile  string
 	// Prefix begins the keys. The public function sluice_publish knows only the default, "sluice".
 	Prefix string
 	// ChannelPrefix begins the Redis channels that plain PUBLISH uses; default none. With "live:"
@@ -140,9 +146,12 @@ func (c *Config) complete() error {
 // options returns what go-redis is to do. It is kept from repeating commands on its own: a publish
 // is repeated by us, with its ID, and a Pub/Sub connection that broke must be known to have broken.
 func (c *Config) options() (*goredis.Options, error) {
-	o, err := goredis.ParseURL(c.URL)
+	o, err := parseURL(c.URL)
 	if err != nil {
-		return nil, fmt.Errorf("redis URL: %w", err)
+		return nil, err
+	}
+	if err := c.secure(o.TLSConfig); err != nil {
+		return nil, err
 	}
 	o.Protocol = 2
 	o.DisableIdentity = true

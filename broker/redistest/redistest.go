@@ -7,7 +7,9 @@ package redistest
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +32,8 @@ type Server struct {
 	dir    string
 	port   int
 	args   []string
+	user   *url.Userinfo // of URL; nil: everybody may do everything
+	tls    *TLS          // nil: plain
 	client *redis.Client
 
 	process *exec.Cmd     // nil while it is not running
@@ -40,7 +44,34 @@ type Server struct {
 // configuration arguments, such as "--appendonly", "yes", "--appendfsync", "always".
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, binary: Binary(t), dir: t.TempDir(), args: args}
+	return (&Server{t: t, binary: Binary(t), dir: t.TempDir(), args: args}).start()
+}
+
+// User and Password are those of StartUser.
+const (
+	User     = "sluice"
+	Password = "s3cret/with:odd@characters"
+)
+
+// admin is the user of Client where nobody may do everything.
+const (
+	admin         = "admin"
+	adminPassword = "admin's"
+)
+
+// StartUser is Start with access control: the default user is off, and URL is that of User, who may do
+// what the rules of ACL SETUSER say, such as "+ping", "~*". Client may do everything.
+func StartUser(t testing.TB, rules []string, args ...string) *Server {
+	t.Helper()
+	args = append(args, "--user", "default", "off", "--user", admin, "on", ">"+adminPassword, "~*", "&*", "+@all")
+	args = append(append(args, "--user", User, "on", ">"+Password), rules...)
+	s := &Server{t: t, binary: Binary(t), dir: t.TempDir(), args: args, user: url.UserPassword(User, Password)}
+	return s.start()
+}
+
+func (s *Server) start() *Server {
+	t := s.t
+	t.Helper()
 	s.client = s.newClient()
 	t.Cleanup(s.close)
 	// Between finding a free port and the server taking it somebody else may: try another one then.
@@ -78,7 +109,13 @@ func Binary(t testing.TB) string {
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
 // URL returns the address as Sluice's and go-redis' settings take it.
-func (s *Server) URL() string { return "redis://" + s.Addr() }
+func (s *Server) URL() string {
+	u := url.URL{Scheme: "redis", Host: s.Addr(), User: s.user}
+	if s.tls != nil {
+		u.Scheme = "rediss"
+	}
+	return u.String()
+}
 
 // Client returns a client for the test's own commands. It is closed with the test; several
 // goroutines may use it.
@@ -118,26 +155,34 @@ func (s *Server) Restart() {
 func (s *Server) logFile() string { return filepath.Join(s.dir, "redis.log") }
 
 func (s *Server) newClient() *redis.Client {
-	return redis.NewClient(&redis.Options{
+	o := &redis.Options{
 		// The port is not known yet, and it is the same after a restart.
 		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", s.Addr())
+			return s.dial(ctx)
 		},
 		Protocol:                 2,
 		DisableIdentity:          true,
 		DialerRetries:            1,
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
+	}
+	if s.user != nil {
+		o.Username, o.Password = admin, adminPassword
+	}
+	return redis.NewClient(o)
 }
 
 // run starts the process and waits for its first PONG; LOADING is no answer.
 func (s *Server) run() error {
-	args := append([]string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--logfile", s.logFile(),
+	port := []string{"--port", strconv.Itoa(s.port)}
+	if s.tls != nil {
+		port = s.tls.args(s.port)
+	}
+	args := append(port, []string{
+		"--bind", "127.0.0.1", "--dir", s.dir, "--logfile", s.logFile(),
 		"--save", "", "--daemonize", "no",
-	}, s.args...)
+	}...)
+	args = append(args, s.args...)
 	s.process = exec.Command(s.binary, args...)
 	s.process.SysProcAttr = dieWithParent()
 	if err := s.process.Start(); err != nil {
@@ -167,6 +212,16 @@ func (s *Server) run() error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// dial connects as Client does.
+func (s *Server) dial(ctx context.Context) (net.Conn, error) {
+	if s.tls != nil {
+		d := tls.Dialer{Config: s.tls.client()}
+		return d.DialContext(ctx, "tcp", s.Addr())
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", s.Addr())
 }
 
 // ping asks over a fresh connection: the pool's may still be those of the previous process.
