@@ -28,7 +28,8 @@ type Backend interface {
 	Join(channels ...string)
 	Leave(channels ...string)
 
-	// Read answers one Page per Range, in order. An error concerns all of them.
+	// Read answers one Page per Range, in order. An error concerns all of them; what is wrong with one channel alone is
+	// its Page's Err, so that it costs the others nothing.
 	// Reading a channel that never had a message gives it a genesis, a position before all others,
 	// so that "nothing was missed" can be told from "all of it is gone".
 	Read(ctx context.Context, ranges []Range) ([]Page, error)
@@ -102,6 +103,7 @@ type Range struct {
 type Page struct {
 	Messages []*Message
 	Head     Position
+	Err      error // what is stored of this channel can't be read: somebody else has written there; nil: all is well
 }
 
 // Limits of the history that hold where nothing else is configured.

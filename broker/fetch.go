@@ -187,7 +187,7 @@ func pauseFor(ctx context.Context, d time.Duration) bool {
 func (b *Broker) fetchPage(ctx context.Context, f fetch) {
 	l, p := f.log, f.page
 	got, ok := b.readRange(ctx, Range{Channel: l.channel, After: p.after, Limit: pageLimit})
-	if !ok {
+	if !ok || b.later(f, got) {
 		return
 	}
 	l.mu.Lock()
@@ -197,6 +197,20 @@ func (b *Broker) fetchPage(ctx context.Context, f fetch) {
 	p.gap = gap
 	p.batch = newBatch(ms)
 	l.notify()
+}
+
+// later orders f again after a while if its channel alone could not be read: no fetcher waits for that. It reports
+// whether that was so.
+func (b *Broker) later(f fetch, got Page) bool {
+	if got.Err == nil {
+		return false
+	}
+	time.AfterFunc(time.Second, func() {
+		if b.lookup(f.log.channel) == f.log {
+			b.fetch(f)
+		}
+	})
+	return true
 }
 
 // link cuts the entry at after itself off a page and tells whether the rest follows on it.
@@ -232,6 +246,9 @@ func (b *Broker) fetchBackfill(ctx context.Context, f fetch) {
 	base := l.base
 	l.mu.Unlock()
 	got, ok := b.readRange(ctx, Range{Channel: l.channel, Newest: true, Before: before, Limit: f.room})
+	if b.later(f, got) {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.filling = false

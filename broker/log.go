@@ -35,6 +35,7 @@ type Log struct {
 	liveEnd    uint64   // one past the newest live message that fell out of the ring
 	exhausted  bool     // the history reaches no further back than base
 	filling    bool     // a backfill is under way
+	unreadable bool     // the last read found that the channel's keys are not Sluice's; makeVerify looks again
 	page       *page    // the newest page read for those behind the ring
 	memo       [4]*Batch
 	memoNext   int

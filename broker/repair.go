@@ -39,6 +39,7 @@ func (s sink) each(channels []string, change func(*Log)) {
 		if l := s.b.lookup(c); l != nil {
 			l.mu.Lock()
 			l.epoch++
+			l.unreadable = false // Joined has it read, and nothing may before
 			change(l)
 			l.mu.Unlock()
 		}
@@ -126,7 +127,8 @@ func (b *Broker) makeJoins(ms []membership) {
 	}
 }
 
-// makeReads brings logs up to date. An error leaves them queued.
+// makeReads brings logs up to date. An error leaves them queued; what is wrong with one of them alone leaves that to
+// makeVerify.
 func (b *Broker) makeReads(ctx context.Context, logs []*Log) error {
 	ranges := make([]Range, len(logs))
 	epochs := make([]uint32, len(logs))
@@ -146,6 +148,11 @@ func (b *Broker) makeReads(ctx context.Context, logs []*Log) error {
 		case !wanted:
 		case err != nil:
 			b.enqueue(l)
+		case pages[i].Err != nil:
+			if epochs[i] == l.epoch {
+				l.unreadable = true
+			}
+			b.log.Warn("a channel's history can't be read", "channel", l.channel, "err", pages[i].Err)
 		case epochs[i] != l.epoch:
 			b.enqueue(l)
 		default:
@@ -299,7 +306,10 @@ func (b *Broker) makeVerify(ctx context.Context, logs []*Log) {
 	for i, l := range logs {
 		l.mu.Lock()
 		switch {
-		case l.state != live || pages[i].Head == l.last:
+		case l.unreadable && pages[i].Err == nil:
+			l.unreadable = false
+			b.enqueue(l)
+		case l.state != live || pages[i].Err != nil || pages[i].Head == l.last:
 			l.suspect = Position{}
 		case l.suspect != l.last:
 			l.suspect = l.last

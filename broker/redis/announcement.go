@@ -20,6 +20,9 @@ import (
 // maxText is how many bytes event, key and traceparent may have each.
 const maxText = 200
 
+// maxHead is more than an announcement can have in front of the payload.
+const maxHead = 1024
+
 // maxTime keeps publish times, in microseconds, within what Unix nanoseconds can tell: until 2262.
 const maxTime = math.MaxInt64 / 1000
 

@@ -53,6 +53,16 @@ func parseEntry(channel string, entry any) (*broker.Message, bool) {
 	return m, true
 }
 
+// emptied reports whether an entry has no fields, as Redis never stores one: it was too large to be sent.
+func emptied(entry any) bool {
+	pair, _ := entry.([]any)
+	if len(pair) != 2 {
+		return false
+	}
+	fields, ok := pair[1].([]any)
+	return ok && len(fields) == 0
+}
+
 // tagText is four hex digits.
 func tagText(tag uint16) string {
 	return strconv.FormatUint(1<<16|uint64(tag), 16)[1:]

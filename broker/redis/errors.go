@@ -46,10 +46,16 @@ func unavailable(err error) error {
 	if err == nil || errors.Is(err, broker.ErrUnavailable) {
 		return err
 	}
-	if isReply(err) && !hasPrefix(err, passing) && !hasPrefix(err, lasting) && !missing(err) {
+	if foreign(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+}
+
+// foreign reports whether a function failed for what it has found in its channel's keys: another type of value, or
+// another text than Sluice's.
+func foreign(err error) bool {
+	return isReply(err) && !hasPrefix(err, passing) && !hasPrefix(err, lasting) && !missing(err)
 }
 
 // unsent reports whether the command that failed with err was certainly not executed and may be soon.

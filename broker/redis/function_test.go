@@ -193,7 +193,7 @@ func TestVersionsSideBySide(t *testing.T) {
 		}
 		return n
 	}
-	next := strings.NewReplacer("sluice_publish_1", "sluice_publish_2", "sluice_read_1", "sluice_read_2", "sluice_ready_1", "sluice_ready_2", "name=sluice_1", "name=sluice_2").Replace(nodeLibrarySource())
+	next := strings.NewReplacer("sluice_publish_2", "sluice_publish_3", "sluice_read_2", "sluice_read_3", "sluice_ready_2", "sluice_ready_3", "name=sluice_2", "name=sluice_3").Replace(nodeLibrarySource())
 	if err := s.Client().FunctionLoad(ctx, next).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -216,14 +216,14 @@ func TestVersionsSideBySide(t *testing.T) {
 	}
 	libraries, err := s.Client().FunctionList(ctx, goredis.FunctionListQuery{}).Result()
 	if err != nil || len(libraries) != 3 {
-		t.Errorf("got %d libraries, %v, want sluice, sluice_1 and sluice_2", len(libraries), err)
+		t.Errorf("got %d libraries, %v, want sluice, sluice_2 and sluice_3", len(libraries), err)
 	}
 	// Both versions and the public function write one line of history.
 	publish(t, b, "c", "two", broker.PublishOptions{})
 	if _, _, err := fcall(t, s, "c", "three"); err != nil {
 		t.Fatal(err)
 	}
-	err = s.Client().FCall(ctx, "sluice_publish_2", []string{"sluice:{c}:s", "sluice:{c}:m"},
+	err = s.Client().FCall(ctx, "sluice_publish_3", []string{"sluice:{c}:s", "sluice:{c}:m"},
 		"four", "PUBLISH", "beef", 1, 1000, 300000, 86400000, 300000, "", "", "", "0").Err()
 	if err != nil {
 		t.Fatal(err)

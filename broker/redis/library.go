@@ -29,10 +29,10 @@ var revokeNodeSource string
 // Three libraries are loaded. The nodes' two carry their version in their names and are never changed under
 // them. The public one has a single name for everybody, so it is replaced, but only by a newer one.
 const (
-	nodeLibrary   = "sluice_1"
+	nodeLibrary   = "sluice_2"
 	revokeLibrary = "sluice_revoke_1"
 	publicLibrary = "sluice"
-	publicVersion = 2 // count it up with every change of core.lua or public.lua
+	publicVersion = 3 // count it up with every change of core.lua or public.lua
 )
 
 // function is one of the nodes' functions: FCALL name, or EVALSHA sha of script where there are no functions.
@@ -43,8 +43,8 @@ type function struct {
 }
 
 var (
-	publishFunction = newFunction("sluice_publish_1", coreSource+"\nreturn publish(KEYS, ARGV)\n")
-	readFunction    = newFunction("sluice_read_1", coreSource+"\nreturn read(KEYS, ARGV)\n")
+	publishFunction = newFunction("sluice_publish_2", coreSource+"\nreturn publish(KEYS, ARGV)\n")
+	readFunction    = newFunction("sluice_read_2", coreSource+"\nreturn read(KEYS, ARGV)\n")
 	revokeFunction  = newFunction("sluice_revoke_1", revokeSource+"\nreturn revoke(KEYS, ARGV)\n")
 	revokedFunction = newFunction("sluice_revoked_1", revokeSource+"\nreturn revoked(KEYS, ARGV)\n")
 	// publicFunction is for strangers on servers without functions: EVALSHA sha 1 CHANNEL PAYLOAD […].
@@ -103,7 +103,7 @@ func (b *Backend) load(ctx context.Context) error {
 }
 
 func (b *Backend) loadNode(ctx context.Context) error {
-	err := b.client.FCallRO(ctx, "sluice_ready_1", nil).Err()
+	err := b.client.FCallRO(ctx, "sluice_ready_2", nil).Err()
 	if !missing(err) || unknownCommand(err) {
 		return err
 	}

@@ -139,6 +139,10 @@ func (b *Backend) dialOnce() *goredis.Client {
 func (l *link) receive(x *goredis.Message, s broker.Sink) {
 	b := l.b
 	if channel, ok := b.keys.announced(x.Channel); ok {
+		if len(x.Payload) > b.config.MaxPayload+maxHead { // it is not even copied
+			b.stats.DroppedTooLarge.Add(1)
+			return
+		}
 		m, ok := parseAnnouncement(channel, x.Payload)
 		switch {
 		case !ok:

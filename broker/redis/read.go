@@ -75,11 +75,13 @@ func (b *Backend) ask(ctx context.Context, ranges []broker.Range, pages []broker
 			rest = append(rest, n)
 		case missing(e):
 			rest, err = append(rest, n), e
-		case e != nil:
+		case e != nil && !foreign(e):
 			return nil, e
+		case e != nil:
+			pages[n].Err = e
 		default:
 			if !b.fill(&pages[n], ranges[n], cmd.Val()) {
-				return nil, errReply
+				pages[n].Err = errReply
 			}
 		}
 	}
@@ -97,7 +99,7 @@ func (b *Backend) callRead(ctx context.Context, p goredis.Pipeliner, r broker.Ra
 		mode, id = "newest", before(r.Before).StreamID()
 	}
 	keys := []string{b.keys.stream(r.Channel), b.keys.meta(r.Channel)}
-	return b.call(ctx, p, readFunction, keys, mode, id, r.Limit, b.config.MetaAge.Milliseconds())
+	return b.call(ctx, p, readFunction, keys, mode, id, r.Limit, b.config.MetaAge.Milliseconds(), b.config.MaxPayload+maxHead)
 }
 
 // fill makes a page of a reply: the head, or {head, entries}. Entries that are not Sluice's are left
@@ -111,6 +113,8 @@ func (b *Backend) fill(page *broker.Page, r broker.Range, reply any) bool {
 		for _, entry := range entries {
 			m, ok := parseEntry(r.Channel, entry)
 			switch {
+			case emptied(entry):
+				b.stats.DroppedTooLarge.Add(1)
 			case !ok:
 				b.stats.DroppedMalformed.Add(1)
 			case len(m.Data) > b.config.MaxPayload:

@@ -94,11 +94,21 @@ local function publish(keys, a)
   return { position, 0 }
 end
 
+-- slim empties entries of more than so many bytes: they can't be Sluice's, and a node would have to hold them all to drop them.
+local function slim(entries, most)
+  for i, entry in ipairs(entries) do
+    local size = 0
+    for _, text in ipairs(entry[2]) do size = size + #text end
+    if size > most then entries[i] = { entry[1], {} } end
+  end
+  return entries
+end
+
 -- read answers the last position of a channel and a part of its history, in one atomic step.
 -- KEYS stream, meta
 -- ARGV 1 "head", "after" or "newest", 2 stream ID (of "after" the first, of "newest" the last that may come, both
---      included), 3 how many, 4 age of meta ms
--- reply {last position, entries}; the entries of "newest" are newest first
+--      included), 3 how many, 4 age of meta ms, 5 the most bytes of an entry
+-- reply {last position, entries}; the entries of "newest" are newest first, those that are too large have no fields
 local function read(keys, a)
   local stream, meta = keys[1], keys[2]
   local last = redis.call('GET', meta)
@@ -114,5 +124,5 @@ local function read(keys, a)
   elseif a[1] == 'newest' then
     entries = redis.call('XREVRANGE', stream, a[2], '-', 'COUNT', a[3])
   end
-  return { last, entries }
+  return { last, slim(entries, tonumber(a[5])) }
 end
