@@ -1,9 +1,13 @@
 package main
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // nearest returns the candidate that a mistyped word most likely meant, or "": one that differs in a
-// few letters, else the longest that the word begins with, as SLUICE_REDIS_URL does.
+// letter or two, else the longest that the word begins with, as SLUICE_REDIS_URL does (which is three letters from
+// SLUICE_REDIS_CA), else one that differs in three.
 func nearest(word string, candidates []string) string {
 	best, least := "", 1+min(3, 1+len(word)/4)
 	for _, c := range candidates {
@@ -11,15 +15,16 @@ func nearest(word string, candidates []string) string {
 			best, least = c, d
 		}
 	}
-	if best != "" {
+	if best != "" && least < 3 {
 		return best
 	}
+	begins := ""
 	for _, c := range candidates {
-		if len(c) > max(4, len(best)) && strings.HasPrefix(word, c) {
-			best = c
+		if len(c) > max(4, len(begins)) && strings.HasPrefix(word, c) {
+			begins = c
 		}
 	}
-	return best
+	return cmp.Or(begins, best)
 }
 
 // didYouMean returns the end of a sentence about an unknown word.

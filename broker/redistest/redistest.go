@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ type Server struct {
 	t      testing.TB
 	binary string
 	dir    string
-	port   int
+	port   atomic.Int32
 	args   []string
 	user   *url.Userinfo // of URL; nil: everybody may do everything
 	tls    *TLS          // nil: plain
@@ -76,7 +77,7 @@ func (s *Server) start() *Server {
 	t.Cleanup(s.close)
 	// Between finding a free port and the server taking it somebody else may: try another one then.
 	for range 5 {
-		s.port = freePort(t)
+		s.port.Store(int32(freePort(t)))
 		if err := s.run(); err == nil {
 			return s
 		}
@@ -106,7 +107,9 @@ func Binary(t testing.TB) string {
 }
 
 // Addr returns host:port.
-func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+func (s *Server) Addr() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(s.port.Load())))
+}
 
 // URL returns the address as Sluice's and go-redis' settings take it.
 func (s *Server) URL() string {
@@ -174,9 +177,9 @@ func (s *Server) newClient() *redis.Client {
 
 // run starts the process and waits for its first PONG; LOADING is no answer.
 func (s *Server) run() error {
-	port := []string{"--port", strconv.Itoa(s.port)}
+	port := []string{"--port", strconv.Itoa(int(s.port.Load()))}
 	if s.tls != nil {
-		port = s.tls.args(s.port)
+		port = s.tls.args(int(s.port.Load()))
 	}
 	args := append(port, []string{
 		"--bind", "127.0.0.1", "--dir", s.dir, "--logfile", s.logFile(),
