@@ -17,7 +17,7 @@ const (
 // that EventSource fires itself (a message named "error" would look like a lost connection).
 func Reserved(event string) bool {
 	switch event {
-	case "welcome", "gap", "reconnect", "unavailable", "heartbeat", "open", "error":
+	case "welcome", "gap", "reconnect", "unavailable", "heartbeat", "denied", "unsubscribed", "open", "error":
 		return true
 	}
 	return false

@@ -109,6 +109,8 @@ const (
 	Lapped Reason = "lapped"
 	// BadToken: the resume token could not be read or is for other channels.
 	BadToken Reason = "bad_token"
+	// NoHistory: the session was granted no history, only what is published from now on.
+	NoHistory Reason = "no_history"
 )
 
 // Gap tells a subscription that messages may be missing between From and To.

@@ -46,6 +46,19 @@ type Revocation struct {
 	Until time.Time // how long it has to be remembered; after it, it is forgotten everywhere
 }
 
+// Concerns reports whether r takes back a token with this ID, subject and time of issue: by its ID, or by its subject if it was issued at or
+// before the second of r.At. NumericDates have whole seconds mostly (RFC 7519 §2), so a token of that second may be from before. A zero issued
+// counts as long ago; "" names nothing.
+func (r Revocation) Concerns(jti, subject string, issued time.Time) bool {
+	switch r.Kind {
+	case ByToken:
+		return jti != "" && r.Value == jti
+	case BySubject:
+		return subject != "" && r.Value == subject && (issued.IsZero() || issued.Unix() <= r.At.Unix())
+	}
+	return false
+}
+
 // latest is the last time that a revocation may name, so that all backends can store it in milliseconds.
 var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 

@@ -126,6 +126,7 @@ func TestCheckChannel(t *testing.T) {
 		{strings.Repeat("x", MaxChannel+1), "too long"},
 		{"a b", "space"}, {"a\nb", "line feed"}, {"a\x00", "NUL"}, {"news*", "Redis pattern"}, {"[a]", "Redis pattern"}, {"a?", "Redis pattern"},
 		{`a\b`, "Redis pattern"}, {"{a}", "steers the Cluster slot"}, {"naïve", "not ASCII"}, {"a\u2028", "Unicode line break"}, {"\xff", "not UTF-8"},
+		{"__keyspace@0__:a", "Redis tells its keys there"}, {"__keyevent@0__:set", "Redis tells its keys there"},
 		{"a,b", "looks like a list"}, {"a#b", "would be a URL fragment"},
 	} {
 		if err := CheckChannel(tt.name); err == nil {
