@@ -56,6 +56,9 @@ func compile(list Patterns, subject string) ([]broker.Pattern, error) {
 			return nil, refuse(Unauthorized, "a pattern in it is too long")
 		}
 		if strings.Contains(text, subjectMark) {
+			if !standsAlone(text) {
+				return nil, refuse(Unauthorized, "in a pattern in it {sub} is not between separators: put the beginning, the end, or one of : / . on each side of it")
+			}
 			if subject == "" {
 				continue
 			}
@@ -70,15 +73,32 @@ func compile(list Patterns, subject string) ([]broker.Pattern, error) {
 	return out, nil
 }
 
-// EscapeSubject writes a subject as {sub} stands for it: bytes other than A-Z a-z 0-9 _ - . @ as ~ and two hexadecimal digits. So
-// no subject can have a star or a separator of channel names, and two subjects never share a personal channel.
+// separators are what {sub} has to stand between, and what no escaped subject has.
+const separators = ":/."
+
+// standsAlone reports whether each {sub} in a pattern stands between separators. user-{sub}-* of a would have the channels of a-b.
+func standsAlone(pattern string) bool {
+	parts := strings.Split(pattern, subjectMark)
+	for i, p := range parts {
+		if i > 0 && p != "" && !strings.Contains(separators, p[:1]) || i < len(parts)-1 && p != "" && !strings.Contains(separators, p[len(p)-1:]) {
+			return false
+		}
+		if p == "" && i > 0 && i < len(parts)-1 { // one follows the other
+			return false
+		}
+	}
+	return true
+}
+
+// EscapeSubject writes a subject as {sub} stands for it: bytes other than A-Z a-z 0-9 _ - @ as ~ and two hexadecimal digits. So
+// no subject has a star or a separator in it, and two subjects never share a personal channel.
 func EscapeSubject(subject string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(subject) {
 		c := subject[i]
 		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-', c == '.', c == '@':
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-', c == '@':
 			b.WriteByte(c)
 		default:
 			b.WriteByte('~')
