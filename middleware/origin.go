@@ -61,10 +61,24 @@ func (l *OriginList) Allowed(r *http.Request) bool {
 	return sameOrigin(origin, r)
 }
 
+// Vouched reports whether a browser says that r is from a page that may use its user's cookies: one of a listed origin, or of the node's
+// own where none is listed. Browsers send cookies along whoever asks, so without that word they are nobody's.
+//
+// Pages that read from their own origin send no Origin; newer browsers say so by Sec-Fetch-Site (Fetch Metadata §2.2), which scripts can't set.
+func (l *OriginList) Vouched(r *http.Request) bool {
+	if len(r.Header["Origin"]) > 0 {
+		origin, _ := canonicalOrigin(r.Header.Get("Origin"))
+		// All origins are no list of those that are trusted, and "null" is everyone's who writes a sandboxed frame.
+		return l.Allowed(r) && origin != "null" && (!l.any || sameOrigin(origin, r))
+	}
+	site := r.Header["Sec-Fetch-Site"]
+	return len(site) == 1 && site[0] == "same-origin"
+}
+
 // What pages may send across origins (Fetch §3.2). Everything else that they need is safelisted.
 const (
 	corsMethods = "GET, POST"
-	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Sluice-Event, Sluice-Key, Sluice-Live, Traceparent"
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Sluice-Event, Sluice-Key, Sluice-Live, Sluice-Signed, Traceparent"
 	corsExposed = "Retry-After, Sluice-Deliver, X-Request-Id"
 	corsMaxAge  = "600" // seconds; a changed list takes that long to reach browsers that asked before
 )
@@ -74,7 +88,7 @@ const (
 // answer, and answers preflights itself with 204. Every answer varies by Origin, refusals too, since
 // a shared cache would else give one page's answer to another.
 //
-// It allows no credentials: cookies of the page's user don't come along across origins.
+// Pages of origins that are listed by name may send their user's cookies along; with "*" nobody may.
 func (l *OriginList) Middleware(refuse echo.HandlerFunc) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -89,6 +103,9 @@ func (l *OriginList) Middleware(refuse echo.HandlerFunc) echo.MiddlewareFunc {
 			}
 			// Never "*": it is wrong as soon as credentials are involved, and hides which page was meant.
 			h.Set("Access-Control-Allow-Origin", origin)
+			if !l.any && origin != "null" {
+				h.Set("Access-Control-Allow-Credentials", "true")
+			}
 			if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 				h.Set("Access-Control-Expose-Headers", corsExposed)
 				return next(c)

@@ -189,8 +189,8 @@ func TestMiddleware(t *testing.T) {
 			if got := h.Values("Vary"); !slices.Equal(got, row.vary) {
 				t.Errorf("Vary: got %q, want %q", got, row.vary)
 			}
-			if got := h.Get("Access-Control-Allow-Credentials"); got != "" {
-				t.Errorf("Access-Control-Allow-Credentials: got %q, want none", got)
+			if got := h.Get("Access-Control-Allow-Credentials"); (got == "true") != (row.allow != "") || got != "true" && got != "" {
+				t.Errorf("Access-Control-Allow-Credentials: got %q for the origin %q", got, row.allow)
 			}
 			methods, headers := h.Get("Access-Control-Allow-Methods"), h.Get("Access-Control-Allow-Headers")
 			if (res.StatusCode == 204) != strings.Contains(methods, "POST") || (res.StatusCode == 204) != strings.Contains(headers, "Idempotency-Key") {
@@ -220,4 +220,53 @@ func FuzzAllowed(f *testing.F) {
 			t.Errorf("%q is allowed", origin)
 		}
 	})
+}
+
+// Cookies are for pages of listed origins, and for nobody that merely may connect.
+func TestVouched(t *testing.T) {
+	app := []string{"https://app.example"}
+	for _, row := range []struct {
+		name   string
+		list   []string
+		header map[string][]string
+		want   bool
+		cors   string // Access-Control-Allow-Credentials
+		why    string
+	}{
+		{"listed", app, map[string][]string{"Origin": {"https://app.example"}}, true, "true", ""},
+		{"foreign", app, map[string][]string{"Origin": {"https://evil.test"}}, false, "", ""},
+		{"none", app, nil, false, "", "what is no page has no business with cookies"},
+		{"two", app, map[string][]string{"Origin": {"https://app.example", "https://app.example"}}, false, "", "no browser writes that"},
+		{"own, read", app, map[string][]string{"Sec-Fetch-Site": {"same-origin"}}, true, "", "browsers send no Origin with reads from their own"},
+		{"same site, read", app, map[string][]string{"Sec-Fetch-Site": {"same-site"}}, false, "", "another host of the domain is another page"},
+		{"cross site, read", app, map[string][]string{"Sec-Fetch-Site": {"cross-site"}}, false, "", ""},
+		{"typed in", app, map[string][]string{"Sec-Fetch-Site": {"none"}}, false, "", "nobody reads a stream so"},
+		{"both, foreign", app, map[string][]string{"Origin": {"https://evil.test"}, "Sec-Fetch-Site": {"same-origin"}}, false, "", "Origin counts"},
+		{"all", []string{"*"}, map[string][]string{"Origin": {"https://evil.test"}}, false, "", "all pages may connect, and none has its user's rights"},
+		{"all, own", []string{"*"}, map[string][]string{"Origin": {"https://node.example"}}, true, "", "the node's own page"},
+		{"all, null", []string{"*"}, map[string][]string{"Origin": {"null"}}, false, "", ""},
+		{"null listed", []string{"null"}, map[string][]string{"Origin": {"null"}}, false, "", "every sandboxed frame is null"},
+		{"no list, own", nil, map[string][]string{"Origin": {"https://node.example"}}, true, "true", ""},
+		{"no list, foreign", nil, map[string][]string{"Origin": {"https://evil.test"}}, false, "", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/sse", nil)
+			r.Host = "node.example"
+			for name, values := range row.header {
+				r.Header[name] = values
+			}
+			l := middleware.Origins(row.list)
+			if got := l.Vouched(r); got != row.want {
+				t.Errorf("got %v, want %v: %s", got, row.want, row.why)
+			}
+			w := httptest.NewRecorder()
+			pass := func(c echo.Context) error { return c.NoContent(http.StatusOK) }
+			if err := l.Middleware(pass)(pass)(echo.New().NewContext(r, w)); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.Header().Get("Access-Control-Allow-Credentials"); got != row.cors {
+				t.Errorf("Access-Control-Allow-Credentials: got %q, want %q", got, row.cors)
+			}
+		})
+	}
 }

@@ -35,3 +35,6 @@ func (e *Error) Is(target error) bool {
 }
 
 func refuse(c Code, detail string) *Error { return &Error{Code: c, Detail: detail} }
+
+// errNoCredentials is what those are told who show none and need some.
+var errNoCredentials = refuse(Unauthorized, "credentials are needed: a token or API key in Authorization: Bearer, a token as the subprotocol sluice.token.TOKEN, or in the cookie if one is set up")

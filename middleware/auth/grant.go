@@ -64,9 +64,15 @@ func (g *Grant) Trace() error {
 	return refuse(Forbidden, "traces of a session need a token with trace: true")
 }
 
-// Subscribe returns nil if the holder may listen to all of the channels, and until when to each of them; a nil list is: as long as the
+// Admission is how a subscription was let in.
+type Admission struct {
+	Until  time.Time // when it ends; zero: with the grant
+	Signed bool      // by a token of its own, whoever the session's grant is for
+}
+
+// Subscribe returns nil if the holder may listen to all of the channels, and how each was let in; a nil list is: as long as the
 // grant holds. tokens are for single subscriptions. It may ask the webhook, and takes as long as that.
-func (g *Grant) Subscribe(ctx context.Context, channels, tokens []string) (until []time.Time, err error) {
+func (g *Grant) Subscribe(ctx context.Context, channels, tokens []string) (admitted []Admission, err error) {
 	if g.open {
 		return nil, nil
 	}
