@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"go.yaml.in/yaml/v3"
 
@@ -73,6 +74,16 @@ func printConfig(w io.Writer, l *Loaded) error {
 		}
 		lines = append(lines, line{"  - " + text, l.Config.Channels[i].from})
 	}
+	if len(l.Config.Access.APIKeys) > 0 {
+		lines = append(lines, line{apiKeysKey + ":", "hashes are not shown"})
+	}
+	for i := range l.Config.Access.APIKeys {
+		text, err := apiKeyYAML(&l.Config.Access.APIKeys[i])
+		if err != nil {
+			return err
+		}
+		lines = append(lines, line{"  - " + text, filepath.Base(l.sources.path.text)})
+	}
 	return printLines(w, lines)
 }
 
@@ -109,6 +120,13 @@ func printChannel(w io.Writer, l *Loaded, channel string) error {
 		{fmt.Sprintf("history-messages: %d", messages), cmp.Or(r.at["history messages"], l.From("history-messages"))},
 		{"history-age: " + formatDuration(age), cmp.Or(r.at["history age"], l.From("history-age"))},
 		{"redis-channel: " + c.RedisChannelPrefix + channel, "of plain PUBLISH"},
+	}
+	for _, t := range r.accessTerms() {
+		text, err := yamlLine(t.value)
+		if err != nil {
+			return err
+		}
+		lines = append(lines, line{t.key + ": " + text, rule})
 	}
 	for _, part := range []struct {
 		key, otherwise string

@@ -44,7 +44,8 @@ func TestConfigSources(t *testing.T) {
 		t.Fatalf("exit code %d", code)
 	}
 	for _, want := range []string{
-		"redis: redis://app:***@cache:6379/1  # flag --redis\n",
+		"redis: redis://app:***@cache:6379/1 ",
+		"# flag --redis\n",
 		"heartbeat: 5s",
 		"# flag --heartbeat\n",
 		"max-message: 1MiB",

@@ -50,6 +50,7 @@ func (p *publication) hold(payload []byte) {
 func publishCommand() *command {
 	flags, p := newFlags("publish"), &publication{}
 	base := flags.String("url", defaultURL, "`URL` of a node")
+	token := addBearer(flags)
 	flags.StringVar(&p.Event, "event", "", "event `name` that pages listen for")
 	flags.StringVar(&p.Key, "key", "", "conflation `key`: a newer message with the same key may replace this one")
 	flags.StringVar(&p.ID, "id", "", "idempotency `key`: the same one within five minutes is not published again")
@@ -73,12 +74,12 @@ func publishCommand() *command {
 					return fmt.Errorf("standard input is over %s: too large for a message", formatBytes(maxInput))
 				}
 			}
-			return p.send(ctx, t, *base, data)
+			return p.send(ctx, t, *base, token.or(t.env), data)
 		}}
 }
 
 // send publishes data and prints its position.
-func (p *publication) send(ctx context.Context, t *terminal, base string, data []byte) error {
+func (p *publication) send(ctx context.Context, t *terminal, base string, token bearer, data []byte) error {
 	p.hold(data)
 	u, err := parseBase(base)
 	if err != nil {
@@ -95,6 +96,7 @@ func (p *publication) send(ctx context.Context, t *terminal, base string, data [
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	token.show(req.Header)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return fmt.Errorf("%w; sluice --dev starts a node", unreachable(base, err))

@@ -47,7 +47,7 @@ func TestPublish(t *testing.T) {
 		{"channel", n.base, "", []string{"no channel", "x"}, 2, true, "sluice: bad channel name: "},
 		{"no channel", n.base, "", nil, 2, true, "sluice publish takes a channel and its data, not 0 arguments"},
 		{"unquoted", n.base, "", []string{"news", "hello", "world"}, 2, true, "not 3 arguments; write sluice publish CHANNEL 'DATA'"},
-		{"forbidden", closed.base, "", []string{"news", "x"}, 1, true, "sluice: forbidden (403): no rule lets you"},
+		{"forbidden", closed.base, "", []string{"news", "x"}, 1, true, "sluice: unauthorized (401): credentials are needed"},
 		{"not a node", other.URL, "", []string{"news", "x"}, 1, true, "unexpected answer 404 Not Found; is a node of Sluice at this URL?"},
 		{"away", away.URL, "", []string{"news", "x"}, 1, true, "sluice: unavailable (503): the backend did not answer in time; try again in 2 s\n"},
 		{"gone", gone.URL, "", []string{"news", "x"}, 1, true, ": connect: connection refused; sluice --dev starts a node"},

@@ -62,8 +62,8 @@ func announce(log *slog.Logger, c *Config, addr *net.TCPAddr) {
 	case c.Dev && !addr.IP.IsLoopback():
 		log.Warn("OPEN TO EVERYONE: whoever reaches this address may listen and publish; run --dev without --listen, or keep strangers out",
 			"address", addr.String())
-	case !c.Dev:
-		log.Warn("closed to everyone: " + errClosed.Error())
+	case c.closed():
+		log.Warn("closed to everyone: nothing is set up that could let anyone in; start with --dev for an open development node, or see docs/security.md")
 	}
 	if c.Redis == "" && !c.Dev {
 		log.Warn("no redis is set: this node is alone, and its history ends with it")

@@ -32,6 +32,7 @@ const (
 // tail follows channels over any number of connections.
 type tail struct {
 	base     string
+	token    bearer
 	channels []string
 	resume   string // token for the first subscription
 	asJSON   bool   // print envelopes
@@ -45,6 +46,7 @@ type tail struct {
 func tailCommand() *command {
 	flags, f := newFlags("tail"), &tail{positions: map[string]string{}}
 	flags.StringVar(&f.base, "url", defaultURL, "`URL` of a node")
+	token := addBearer(flags)
 	flags.StringVar(&f.resume, "resume", "", "go on after what this resume `token` has seen")
 	flags.BoolVar(&f.asJSON, "json", false, "print envelopes, with position, event and key, one JSON object a line")
 	return &command{"tail", "CHANNEL…", "print the messages of channels as they come, one a line", flags,
@@ -57,7 +59,7 @@ func tailCommand() *command {
 					return &usageError{fmt.Errorf("%q: %w", channel, err)}
 				}
 			}
-			f.channels, f.out, f.err = args, t.out, t.err
+			f.channels, f.token, f.out, f.err = args, token.or(t.env), t.out, t.err
 			return f.run(ctx)
 		}}
 }
@@ -148,7 +150,9 @@ func (f *tail) dial(ctx context.Context) (*websocket.Conn, error) {
 		HandshakeTimeout: tailTimeout,
 		Subprotocols:     []string{subprotocol},
 	}
-	conn, res, err := dialer.DialContext(ctx, u.String(), nil)
+	head := http.Header{}
+	f.token.show(head)
+	conn, res, err := dialer.DialContext(ctx, u.String(), head)
 	if errors.Is(err, websocket.ErrBadHandshake) {
 		body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // gorilla keeps the first KiB, which holds any problem
 		return nil, problem(res, body)

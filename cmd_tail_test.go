@@ -359,7 +359,7 @@ func TestTailRefusals(t *testing.T) {
 		{"no channel", nil, 2, "sluice: sluice tail needs a channel; write sluice tail CHANNEL\n"},
 		{"bad channel", []string{"a b"}, 2, `sluice: "a b": bad channel name: `},
 		{"no URL", []string{"--url=x", "a"}, 2, `--url "x" is not the URL of a node`},
-		{"forbidden", []string{"--url", closed.base, "a"}, 1, "sluice: forbidden (403): no rule lets you"},
+		{"no token", []string{"--url", closed.base, "a"}, 1, "sluice: unauthorized: credentials are needed"},
 		{"not a node", []string{"--url", other.URL, "a"}, 1, "is a node of Sluice at this URL?"},
 		{"token", []string{"--url", open.base, "--resume=xyz", "a"}, 1, "sluice: bad_token: "},
 		{"too many", []string{"--url", open.base, "a", "b"}, 1, "sluice: too_many_channels: "},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"sluice/broker"
 	"sluice/broker/redis"
 	"sluice/middleware"
+	"sluice/middleware/auth"
 	"sluice/otel"
 	"sluice/transport"
 )
@@ -47,12 +49,14 @@ type Config struct {
 	Linger          time.Duration // how long a channel stays joined after its last listener left
 
 	Transport transport.Config // all but Access and History, which the program fills in
-	Channels  []ChannelRule    // exceptions by channel name; the first that matches counts
+	Access    AccessConfig
+	Channels  []ChannelRule // exceptions by channel name; the first that matches counts
 }
 
 // DefaultConfig returns what holds when nothing is configured.
 func DefaultConfig() Config {
 	r, t := redis.DefaultConfig(), otel.DefaultTracerConfig()
+	tokens, hook := auth.DefaultTokensConfig(), auth.DefaultWebhookConfig()
 	return Config{
 		TraceTrust:         string(t.Trust),
 		TraceNodes:         "parent",
@@ -70,6 +74,10 @@ func DefaultConfig() Config {
 		RingBytes:          1 << 20,
 		Linger:             5 * time.Second,
 		Transport:          transport.DefaultConfig(),
+		Access: AccessConfig{
+			Leeway: tokens.Leeway, MaxLifetime: tokens.MaxLifetime,
+			WebhookTimeout: hook.Timeout, WebhookCache: hook.Cache, WebhookStale: hook.Stale, WebhookHeaders: hook.Headers,
+		},
 	}
 }
 
@@ -87,6 +95,13 @@ const (
 // settings is the one table of settings: flags, environment, file, `sluice config` and
 // docs/settings.md are all made from it. Defaults are in DefaultConfig and nowhere else.
 func settings() []setting {
+	all := nodeSettings()
+	after := slices.IndexFunc(all, func(s setting) bool { return s.group != all[0].group })
+	return slices.Insert(all, after, accessSettings()...)
+}
+
+// nodeSettings are the rows of the table but for those about access.
+func nodeSettings() []setting {
 	return []setting{
 		{name: "listen", group: "Node", kind: kindString, check: checkListen,
 			text:  "Address to listen on, HOST:PORT. With `dev` the default is " + devListen + ".",
@@ -141,7 +156,7 @@ func settings() []setting {
 			text:  "A message that is written to a client so long after its publish is traced although it was not sampled, five a second at most. What a policy holds back does not count. 0: none is.",
 			field: func(c *Config) any { return &c.TraceSlow }},
 
-		{name: "redis", group: "Redis", kind: kindString, secret: true, check: checkRedis,
+		{name: "redis", group: "Redis", kind: kindString, secret: true, isURL: true, check: checkRedis,
 			text:  "URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS. Empty: messages stay in the memory of this one node.",
 			field: func(c *Config) any { return &c.Redis }},
 		{name: "redis-ca", group: "Redis", kind: kindString,

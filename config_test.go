@@ -45,7 +45,9 @@ func TestTableCoversConfig(t *testing.T) {
 		"Transport.Tracer":     "made by the program",
 		"Transport.TraceTrust": "made by the program",
 		"Transport.Clock":      "made by the program",
+		"Transport.RevokeFor":  "made by the program: as long as tokens hold",
 		"Channels":             "only in the file",
+		"Access.APIKeys":       "only in the file",
 	}
 	for _, name := range fields {
 		if except[name] == "" {

@@ -7,10 +7,15 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"sluice/middleware/auth"
 )
 
-// channelsKey is the one key of the settings file that is no setting of the table: a list.
-const channelsKey = "channels"
+// The keys of the settings file that are no settings of the table: lists.
+const (
+	channelsKey = "channels"
+	apiKeysKey  = "api-keys"
+)
 
 // file reads one settings file. It works on YAML's nodes rather than on its values, since nodes
 // know their lines, and since a setting's text goes through the same parser wherever it comes from.
@@ -19,26 +24,36 @@ type file struct {
 	table []setting
 }
 
-func parseFile(table []setting, path string, text []byte) (layer, []ChannelRule, error) {
+// fileLists are what the lists of the settings file say.
+type fileLists struct {
+	channels []ChannelRule
+	apiKeys  []auth.APIKey
+}
+
+func parseFile(table []setting, path string, text []byte) (layer, fileLists, error) {
+	var lists fileLists
 	f := &file{name: filepath.Base(path), table: table}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, nil, usagef("%s: %s; mend the YAML", f.name, strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, lists, usagef("%s: %s; mend the YAML", f.name, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	out := layer{}
 	if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
-		return out, nil, nil // empty, or nothing but comments
+		return out, lists, nil // empty, or nothing but comments
 	}
-	var rules []ChannelRule
-	err := f.each(doc.Content[0], append(names(table), channelsKey), func(key string, value *yaml.Node) (err error) {
-		if key == channelsKey {
-			rules, err = f.rules(value)
+	err := f.each(doc.Content[0], append(names(table), channelsKey, apiKeysKey), func(key string, value *yaml.Node) (err error) {
+		switch key {
+		case channelsKey:
+			lists.channels, err = f.rules(value)
+			return err
+		case apiKeysKey:
+			lists.apiKeys, err = f.apiKeys(value)
 			return err
 		}
 		out[key], err = f.entry(key, value)
 		return err
 	})
-	return out, rules, err
+	return out, lists, err
 }
 
 // at names the line of a node.

@@ -80,11 +80,11 @@ func load(flags *pflag.FlagSet, env []string) (*Loaded, error) {
 // load puts the settings together, with the given text of the file.
 func (s *sources) load(text []byte) (*Loaded, error) {
 	l := &Loaded{Config: DefaultConfig(), from: map[string]string{}, sources: s, text: text}
-	fromFile, rules, err := parseFile(s.table, s.path.text, text)
+	fromFile, lists, err := parseFile(s.table, s.path.text, text)
 	if err != nil {
 		return nil, err
 	}
-	l.Config.Channels = rules
+	l.Config.Channels, l.Config.Access.APIKeys = lists.channels, lists.apiKeys
 	values := koanf.New(".")
 	for _, entries := range []layer{fromFile, s.env, s.flags} {
 		if err := l.merge(values, s.table, entries); err != nil {
@@ -245,7 +245,7 @@ func envLayer(table []setting, env []string) (out layer, path entry, err error) 
 		key, value, _ := strings.Cut(pair, "=")
 		name, ours := byEnv[key]
 		switch {
-		case !strings.HasPrefix(key, envPrefix) || value == "":
+		case !strings.HasPrefix(key, envPrefix) || value == "" || key == tokenEnv:
 		case key == configEnv:
 			path = entry{value, configEnv}
 		case ours:

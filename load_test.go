@@ -307,7 +307,7 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte("channels: [{match: a, deliver: {filter: \"\\t!\\n\\x85event == 'x'\", batch: {window: 1ms, messages: 9}}, slow: {then: gap}}]\n"))
 	table := settings()
 	f.Fuzz(func(t *testing.T, text []byte) {
-		entries, rules, err := parseFile(table, "sluice.yaml", text)
+		entries, lists, err := parseFile(table, "sluice.yaml", text)
 		var usage *usageError
 		if err != nil && !errors.As(err, &usage) {
 			t.Fatalf("%q: %v is not a usage error", text, err)
@@ -317,13 +317,13 @@ func FuzzFile(f *testing.F) {
 				t.Fatalf("%q: entry %q is no setting", text, name)
 			}
 		}
-		for _, r := range rules {
+		for _, r := range lists.channels {
 			if err == nil && r.Match.String() == "" {
 				t.Fatalf("%q: rule without match", text)
 			}
 		}
 		if err == nil {
-			again(t, table, rules)
+			again(t, table, lists.channels)
 		}
 	})
 }
@@ -346,7 +346,7 @@ func again(t *testing.T, table []setting, rules []ChannelRule) {
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, text)
 	}
-	if !reflect.DeepEqual(forget(same), forget(rules)) {
+	if !reflect.DeepEqual(forget(same.channels), forget(rules)) {
 		t.Fatalf("got  %+v\nwant %+v\nby way of\n%s", same, rules, text)
 	}
 }

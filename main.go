@@ -57,7 +57,8 @@ type command struct {
 
 func commands() []*command {
 	return []*command{
-		serveCommand(), publishCommand(), tailCommand(), configCommand(), healthCommand(), versionCommand(), helpCommand(),
+		serveCommand(), publishCommand(), tailCommand(), configCommand(), healthCommand(),
+		tokenCommand(), keysCommand(), revokeCommand(), versionCommand(), helpCommand(),
 	}
 }
 

@@ -41,6 +41,7 @@ func (p *Program) measured() bool {
 // sources returns what tells the numbers of the node.
 func (p *Program) sources() []otel.Source {
 	all := []otel.Source{measureBuild, p.broker.Measure, p.transport.Measure, p.telemetry.Measure, p.tracer.Measure, p.clock.Measure}
+	all = append(all, p.guard.measure)
 	if b, ok := p.backend.(interface{ Measure(*otel.Readings) }); ok {
 		all = append(all, b.Measure)
 	}

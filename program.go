@@ -18,6 +18,7 @@ import (
 	"sluice/broker/memory"
 	"sluice/broker/redis"
 	"sluice/middleware"
+	"sluice/middleware/auth"
 	"sluice/otel"
 	"sluice/transport"
 )
@@ -42,6 +43,7 @@ type Program struct {
 	// What may change while it runs; see apply.
 	inForce  atomic.Pointer[Config] // config with other channels
 	policies middleware.Policies
+	guard    *guard
 	trouble  atomic.Pointer[string] // why the settings file is not in force; nil: it is
 }
 
@@ -84,12 +86,17 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 		Arrivals:     p.measured() || p.tracer != nil,
 		Clock:        p.clock,
 		Tracer:       p.tracer,
+		OnRevoke:     func(list []broker.Revocation) { p.transport.Revoke(list) },
 		History: func(channel string) (messages int, age time.Duration) {
 			return p.inForce.Load().History(channel)
 		},
 	})
+	if p.guard, err = newGuard(c, log, func(channel string) *ChannelRule { return p.inForce.Load().rule(channel) }, p.broker); err != nil {
+		return nil, err
+	}
 	t := c.Transport
-	t.Access, t.Policies, t.Status = access(c), &p.policies, p.status
+	t.RevokeFor = c.Access.MaxLifetime + c.Access.Leeway
+	t.Access, t.Policies, t.Status = access{p.guard.Guard}, &p.policies, p.status
 	t.Metrics, t.Admin = p.measured(), c.Admin != ""
 	t.Version, _, _ = build()
 	t.Tracer, t.TraceTrust, t.Clock = p.tracer, otel.Trust(c.TraceTrust), p.clock
@@ -140,15 +147,18 @@ func newBackend(c *Config, clock *otel.Clock, log *slog.Logger) (broker.Backend,
 	return b, nil
 }
 
-// apply puts other rules in force, for those who are connected, too. It returns an error, and changes nothing, if
+// apply puts other rules and API keys in force, for those who are connected, too. It returns an error, and changes nothing, if
 // they can't be used. It must not be called concurrently.
-func (p *Program) apply(rules []ChannelRule) error {
+func (p *Program) apply(rules []ChannelRule, keys []auth.APIKey) error {
 	if err := fitRings(rules, p.config.RingMessages); err != nil { // not those that the file may have by now
 		return err
 	}
 	c := *p.config
-	c.Channels = rules
+	c.Channels, c.Access.APIKeys = rules, keys
 	if err := p.policies.Set(c.Rules()); err != nil {
+		return err
+	}
+	if err := p.guard.SetKeys(keys); err != nil {
 		return err
 	}
 	p.inForce.Store(&c)
@@ -158,10 +168,11 @@ func (p *Program) apply(rules []ChannelRule) error {
 
 // status returns what is wrong with a node that delivers nevertheless.
 func (p *Program) status() []string {
+	list := p.guard.status()
 	if t := p.trouble.Load(); t != nil {
-		return []string{*t}
+		list = append(list, *t)
 	}
-	return nil
+	return list
 }
 
 // Listen binds the addresses, so that a port that is taken is found before anything is started.
@@ -231,6 +242,8 @@ func (p *Program) Run(ctx context.Context) error {
 		broken <- err
 	}()
 	var beside sync.WaitGroup
+	p.guard.run(brokerCtx, &beside)
+	defer p.guard.close()
 	if p.watch != nil {
 		beside.Go(func() { p.watch.run(serveCtx) })
 	}

@@ -112,8 +112,8 @@ func TestOpenAndClosed(t *testing.T) {
 		}
 		body, err := io.ReadAll(res.Body)
 		res.Body.Close()
-		if err != nil || res.StatusCode != http.StatusForbidden || !bytes.Contains(body, []byte("no rule lets you")) {
-			t.Errorf("%s: got %d %s %v, want 403 and why", what, res.StatusCode, body, err)
+		if err != nil || res.StatusCode != http.StatusUnauthorized || !bytes.Contains(body, []byte("credentials are needed")) {
+			t.Errorf("%s: got %d %s %v, want 401 and why", what, res.StatusCode, body, err)
 		}
 	}
 	if status, body := get(t, http.DefaultClient, closed.base+"/readyz"); status != http.StatusOK {
@@ -260,7 +260,7 @@ func TestAnnounce(t *testing.T) {
 	}{
 		{"dev", []string{"--dev"}, local, "msg=listening address=127.0.0.1:8080 tls=false backend=memory", "level=WARN"},
 		{"dev for everyone", []string{"--dev"}, public, "OPEN TO EVERYONE", "closed"},
-		{"closed", nil, public, "closed to everyone: no rule lets you", "OPEN"},
+		{"closed", nil, public, "closed to everyone: nothing is set up", "OPEN"},
 		{"alone", nil, local, "no redis is set", "OPEN"},
 		{"not alone", []string{"--redis=redis://:hunter2@r"}, local, "backend=redis://:***@r", "no redis is set"},
 		{"JSON", []string{"--log-format=json"}, local, `"msg":"listening"`, "msg="},

@@ -120,7 +120,7 @@ func (w *watch) take(now content) {
 	p, file := w.program, w.sources.path.text
 	l, err := w.load(now)
 	if err == nil {
-		err = p.apply(l.Config.Channels)
+		err = p.apply(l.Config.Channels, l.Config.Access.APIKeys)
 	}
 	if err != nil {
 		p.log.Error("settings file can't be used: what was in force stays so", "file", file, "err", err)
@@ -129,7 +129,7 @@ func (w *watch) take(now content) {
 		return
 	}
 	p.trouble.Store(nil)
-	p.log.Info("channels reloaded", "file", file, "rules", len(l.Config.Channels))
+	p.log.Info("channels reloaded", "file", file, "rules", len(l.Config.Channels), "api_keys", len(l.Config.Access.APIKeys))
 	if names := changed(w.sources.table, p.config, &l.Config); len(names) > 0 {
 		p.log.Warn("settings have changed that are read at the start only; restart to apply them", "file", file, slog.Any("settings", names))
 	}

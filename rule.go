@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -9,12 +10,15 @@ import (
 
 	"sluice/broker"
 	"sluice/middleware"
+	"sluice/middleware/auth"
 )
 
 // ChannelRule is what is different for the channels that match: an entry of the file's list. Zero fields
 // leave things as they are.
 type ChannelRule struct {
 	Match           broker.Pattern
+	Access          auth.Access
+	Send            bool // clients may publish to them from their connections, if they may publish
 	HistoryMessages int
 	HistoryAge      time.Duration
 	Deliver         middleware.Delivery // slow included
@@ -90,6 +94,9 @@ func (r *ChannelRule) asYAML() (string, error) {
 		history = append(history, yamlPair("age", yamlText(formatDuration(r.HistoryAge)))...)
 	}
 	entry := yamlPair("match", yamlText(r.Match.String()))
+	for _, t := range r.accessTerms() {
+		entry = append(entry, yamlPair(t.key, t.value)...)
+	}
 	for _, part := range []struct {
 		key     string
 		content []*yaml.Node
@@ -105,6 +112,32 @@ func (r *ChannelRule) asYAML() (string, error) {
 type ruleTerm struct {
 	key   string
 	value *yaml.Node
+}
+
+// accesses are the words of the file for who may listen, the default first.
+var accesses = [...]string{auth.ByToken: "token", auth.Public: "public", auth.Signed: "signed"}
+
+// sendClients is the word of the file for messages from clients.
+const sendClients = "clients"
+
+func parseAccess(text string) (auth.Access, error) {
+	for a, word := range accesses {
+		if word == text {
+			return auth.Access(a), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not a choice; use %s", text, strings.Join(accesses[:], " or "))
+}
+
+// accessTerms returns what the rule says about who may listen and publish.
+func (r *ChannelRule) accessTerms() (ts []ruleTerm) {
+	if r.at["access"] != "" {
+		ts = append(ts, ruleTerm{"access", yamlText(accesses[r.Access])})
+	}
+	if r.Send {
+		ts = append(ts, ruleTerm{"publish", yamlText(sendClients)})
+	}
+	return ts
 }
 
 // deliverTerms returns what the rule says under deliver.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 
 // The keys of an entry of channels, in the order in which errors list them.
 var (
-	ruleKeys    = []string{"match", "history", "deliver", "slow"}
+	ruleKeys    = []string{"match", "access", "publish", "history", "deliver", "slow"}
 	historyKeys = []string{"messages", "age"}
 	deliverKeys = []string{"filter", "conflate", "key", "rate", "batch"}
 	batchKeys   = []string{"window", "messages"}
@@ -53,6 +54,18 @@ func (f *file) rules(list *yaml.Node) ([]ChannelRule, error) {
 // part reads the value of one of ruleKeys.
 func (f *file) part(r *ChannelRule, key string, value *yaml.Node) error {
 	switch key {
+	case "access":
+		return f.value(r, key, value, func(text string) (err error) {
+			r.Access, err = parseAccess(text)
+			return err
+		})
+	case "publish":
+		return f.value(r, key, value, func(text string) error {
+			if r.Send = text == sendClients; !r.Send {
+				return fmt.Errorf("%q is not a choice; write publish: %s, or remove the line", text, sendClients)
+			}
+			return nil
+		})
 	case "history":
 		return f.history(r, value)
 	case "deliver":

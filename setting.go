@@ -33,6 +33,7 @@ type setting struct {
 	min, max int64              // range of an int, number, bytes or duration (nanoseconds)
 	options  []string           // of an enum
 	secret   bool               // never shown as it is
+	isURL    bool               // a secret of which all but the password may be shown
 	check    func(string) error // grammar of a string, or of each item of a list; the error is the fix
 	text     string             // what it does, for the manual
 	field    func(*Config) any  // where it goes: a pointer of the kind's type
@@ -175,8 +176,11 @@ func (s *setting) show(c *Config) string {
 	case *[]string:
 		return strings.Join(*p, ",")
 	case *string:
-		if s.secret {
+		switch {
+		case s.secret && s.isURL:
 			return maskURL(*p)
+		case s.secret && *p != "":
+			return "***"
 		}
 		return *p
 	}

@@ -34,6 +34,12 @@ const (
 	WebSocketCloses
 	RateLimited
 
+	WebhookRequests
+	WebhookDecisions
+	WebhookReused
+	WebhookInFlight
+	Revocations
+
 	Publishes
 	PublishTime
 
@@ -147,6 +153,17 @@ var page = [instruments]row{
 		"WebSocket connections that ended, by close code; 1006 without a close frame, other for codes that have no name."},
 	RateLimited: {"sluice_rate_limited_total", counter, "{refusal}", []string{"kind"}, nil,
 		"What was refused by a limit: connect, publish, command, bytes, granted, address_connections, subject_connections and address_sockets (per client), session_command and session_queue (per connection), and node_… (all clients together)."},
+
+	WebhookRequests: {"sluice_webhook_requests_total", counter, "{request}", []string{"result"}, nil,
+		"Requests to the authorization webhook, by result: answered, failed (no answer, or none that can be used)."},
+	WebhookDecisions: {"sluice_webhook_decisions_total", counter, "{decision}", []string{"result"}, nil,
+		"Callers about whom the webhook was needed, by result: allowed, denied, unavailable (refused for want of an answer)."},
+	WebhookReused: {"sluice_webhook_reused_total", counter, "{decision}", []string{"age"}, nil,
+		"Of these, callers with a kept answer: fresh, or stale because the webhook was away."},
+	WebhookInFlight: {"sluice_webhook_in_flight", gauge, "{request}", nil, nil,
+		"Requests to the authorization webhook that are under way."},
+	Revocations: {"sluice_revocations", gauge, "{revocation}", nil, nil,
+		"Revocations that are in force on this node."},
 
 	Publishes: {"sluice_publishes_total", counter, "{message}", []string{"transport", "result"}, nil,
 		"Messages that clients asked this node to publish, by result: ok, or the code of the refusal. A request that is refused as a whole counts once."},

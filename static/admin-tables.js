@@ -118,7 +118,7 @@ export class Sessions {
     put(row.way, s.transport === "ws" ? "WS" : "SSE");
     row.way.className = `way ${s.transport}`;
     put(row.format, s.format === "sluice.v1.json" ? "v1.json" : s.format);
-    put(cells.remote, s.remote ?? "");
+    put(cells.remote, who(s));
     const [first] = s.channels;
     put(row.first, first ? first.channel + (s.subscriptions > 1 ? ` and ${number(s.subscriptions - 1)} more` : "") : "none");
     put(row.deliver, first?.deliver ? deliver(first.deliver) : "");
@@ -137,9 +137,12 @@ export class Sessions {
     row.copy.setAttribute("aria-label", `Copy trace ${s.trace ?? ""}`);
     cells.trace.classList.toggle("none", !s.trace);
     row.button.disabled = s.state === "closing";
-    row.button.setAttribute("aria-label", `Disconnect session ${s.id} of ${s.remote ?? "an unknown address"}`);
+    row.button.setAttribute("aria-label", `Disconnect session ${s.id} of ${who(s) || "an unknown address"}`);
   }
 }
+
+// who is at the other end: the subject of its token, if it has one, and its address.
+const who = (s) => [s.subject, s.remote].filter(Boolean).join(" at ");
 
 const channelColumns = [
   ["channel", "Channel", "mono"], ["state", "State"], ["listeners", "Subscribers", "n"], ["rate", "Received", "n"], ["messages", "In memory", "n"],

@@ -144,7 +144,7 @@ function askFirst(session) {
   doomed = session;
   asker = document.activeElement;
   $("ask-id").textContent = session.id;
-  $("ask-remote").textContent = session.remote ?? "unknown";
+  $("ask-remote").textContent = [session.subject, session.remote].filter(Boolean).join(" at ") || "unknown";
   $("ask-channels").textContent = session.channels.map((c) => c.channel).join(", ") || "none";
   $("ask").showModal();
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"sluice/broker"
+	"sluice/middleware/auth"
 	"sluice/otel"
 )
 
@@ -42,9 +43,9 @@ const maxAck = 1 << 10
 func (s *Server) serveAck(c echo.Context) error {
 	now := broker.Now()
 	r := c.Request()
-	grant, err := s.config.Access.Authorize(r)
+	grant, err := s.config.Access.Authorize(r, auth.Listen)
 	if err != nil {
-		return problem(Forbidden, err.Error())
+		return denied(err)
 	}
 	if p := s.limits.take(limitCommand, s.limits.key(r, grant)); p != nil {
 		return p

@@ -39,6 +39,8 @@ func (s *Server) Admin() http.Handler {
 	e.GET("/admin/sessions", s.adminSessions)
 	e.GET("/admin/sessions/:id", s.adminSession)
 	e.DELETE("/admin/sessions/:id", s.adminDisconnect) // pages of others can't: a browser asks first (CORS), and is not answered
+	e.GET("/admin/revocations", s.adminRevocations)
+	e.POST("/admin/revocations", s.adminRevoke)
 	page := echo.WrapHandler(static.Admin())
 	for _, path := range static.AdminPaths() {
 		e.Match([]string{http.MethodGet, http.MethodHead}, path, page)

@@ -24,6 +24,9 @@ type sessionRow struct {
 	State     string     `json:"state"`
 	Remote    netip.Addr `json:"remote,omitzero"`
 	Since     time.Time  `json:"since,omitzero"`
+	Subject   string     `json:"subject,omitempty"` // of its token
+	Token     string     `json:"token,omitempty"`   // its ID (jti)
+	Expires   time.Time  `json:"expires,omitzero"`  // of its token
 
 	Lag     uint64 `json:"lag"`               // the largest of its channels
 	History bool   `json:"history,omitempty"` // it reads the history, and lags by more than is known
@@ -67,6 +70,7 @@ type observer struct {
 	sort      string
 	channel   string // "": any
 	transport string // "": any
+	subject   string // "": any
 
 	spans map[*fan]uint64 // where the logs of channels end: each is asked once, however many listen
 	top   ranking
@@ -108,7 +112,7 @@ func (r *ranking) add(x ranked) {
 
 // adminSessions answers GET /admin/sessions.
 func (s *Server) adminSessions(c echo.Context) error {
-	q, err := adminQuery(c, "sort", "limit", "channel", "transport")
+	q, err := adminQuery(c, "sort", "limit", "channel", "transport", "subject")
 	if err != nil {
 		return err
 	}
@@ -128,7 +132,7 @@ func (s *Server) adminSessions(c echo.Context) error {
 	by := make([]observer, len(s.writers))
 	err = s.survey(c.Request().Context(), func(i int, w *writer) func() bool {
 		o := &by[i]
-		*o = observer{sort: l.sort, channel: channel, transport: transport, spans: map[*fan]uint64{}, top: ranking{limit: l.limit}}
+		*o = observer{sort: l.sort, channel: channel, transport: transport, subject: q.Get("subject"), spans: map[*fan]uint64{}, top: ranking{limit: l.limit}}
 		return w.lookAt(o.look, o.end)
 	})
 	if err != nil {
@@ -151,7 +155,7 @@ func (s *Server) adminSessions(c echo.Context) error {
 
 // look ranks s, if it is one of those that were asked for.
 func (o *observer) look(s *session) {
-	if o.channel != "" && s.feed(o.channel) == nil || o.transport != "" && o.transport != carrierNames[s.over] {
+	if o.channel != "" && s.feed(o.channel) == nil || o.transport != "" && o.transport != carrierNames[s.over] || o.subject != "" && o.subject != s.grant().Who().Subject {
 		return
 	}
 	o.total++
@@ -244,6 +248,11 @@ func (o *observer) row(s *session, channels int) sessionRow {
 		row.State = stateNames[closing]
 	}
 	o.account(&row, s)
+	who := s.grant().Who()
+	row.Subject, row.Token = who.Subject, who.TokenID
+	if !who.Expires.IsZero() {
+		row.Expires = who.Expires.UTC()
+	}
 	if l := s.ledger; l != nil {
 		row.Remote = l.remote
 		if l.trace != [16]byte{} {

@@ -61,9 +61,9 @@ func (s *Server) admit(r *http.Request, ss *session, channels int) *Problem {
 	if s.draining.Load() {
 		return problem(Draining, "connect to another node, or here a little later")
 	}
-	l, who := s.limits, subject(ss.grant)
-	most := l.connectionsOf(ss.grant) // all that the grant is asked is asked before anything is counted: it may panic
-	if p := l.settle(limitConnect, r, ss.grant, 1); p != nil {
+	l, who := s.limits, subject(ss.grant())
+	most := l.connectionsOf(ss.grant()) // all that the grant is asked is asked before anything is counted: it may panic
+	if p := l.settle(limitConnect, r, ss.grant(), 1); p != nil {
 		return p
 	}
 	if s.sessions.Add(1) > int64(s.config.MaxSessions) {
@@ -71,7 +71,7 @@ func (s *Server) admit(r *http.Request, ss *session, channels int) *Problem {
 		return l.full(limitNodeSessions, "connections")
 	}
 	ss.address = l.address(r)
-	if l.perAddress > 0 && !l.addresses.enter(ss.address, l.perAddress) {
+	if l.counted(ss.address) && !l.addresses.enter(ss.address, l.perAddress) {
 		s.sessions.Add(-1)
 		l.hint(r)
 		return l.crowded(limitAddressConnections, "address")
@@ -82,7 +82,7 @@ func (s *Server) admit(r *http.Request, ss *session, channels int) *Problem {
 			s.release(ss)
 			return l.crowded(limitSubjectConnections, "user")
 		}
-		ss.subject = k
+		ss.subject.Store(uint64(k))
 	}
 	if !s.reserve(ss, channels) {
 		s.release(ss)
@@ -113,11 +113,11 @@ func (s *Server) reserve(ss *session, n int) bool {
 func (s *Server) release(ss *session) {
 	s.sessions.Add(-1)
 	l := s.limits
-	if l.perAddress > 0 {
+	if l.counted(ss.address) {
 		l.addresses.leave(ss.address)
 	}
-	if ss.subject != 0 {
-		l.subjects.leave(ss.subject)
+	if k := middleware.Key(ss.subject.Load()); k != 0 {
+		l.subjects.leave(k)
 	}
 	l.subscriptions.Add(-int64(ss.reserved))
 	if ss.ws != nil {
@@ -140,8 +140,8 @@ func (s *Server) ended(ss *session, why closeReason) {
 
 // client is who counts for what the session does.
 func (s *session) client() middleware.Key {
-	if s.subject != 0 {
-		return s.subject
+	if k := middleware.Key(s.subject.Load()); k != 0 {
+		return k
 	}
 	return s.address
 }

@@ -19,6 +19,8 @@ import (
 
 	"sluice/broker"
 	"sluice/broker/memory"
+
+	"sluice/middleware/auth"
 )
 
 // bounded is a grant that brings limits of its own: the header User is name/connections/rate.
@@ -28,7 +30,7 @@ type bounded struct {
 	rate        float64
 }
 
-func (bounded) Authorize(r *http.Request) (Grant, error) {
+func (bounded) Authorize(r *http.Request, _ auth.Purpose) (Grant, error) {
 	b := bounded{named: named{user: r.Header.Get("User")}}
 	switch b.user {
 	case "thief":
@@ -43,8 +45,9 @@ func (bounded) Authorize(r *http.Request) (Grant, error) {
 	return b, nil
 }
 
-func (b bounded) Connections() int { return b.connections }
-func (b bounded) Rate() float64    { return b.rate }
+func (b bounded) Who() *auth.Identity {
+	return &auth.Identity{Subject: b.user, Connections: b.connections, Rate: b.rate}
+}
 
 // dial opens a WebSocket, or returns the answer that there is none.
 func (n *node) dial(query string, header http.Header) (*websocket.Conn, *http.Response) {

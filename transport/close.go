@@ -8,6 +8,7 @@ const (
 	closeRestart     uint16 = 1012
 	closeTryAgain    uint16 = 1013
 	closeBad         uint16 = 4400
+	closeDenied      uint16 = 4401
 	closeSilent      uint16 = 4408
 	closeTooFast     uint16 = 4429
 )

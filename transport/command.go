@@ -13,6 +13,7 @@ import (
 
 	"sluice/broker"
 	"sluice/middleware"
+	"sluice/middleware/auth"
 )
 
 // command is what a client of sluice.v1.json sends (docs/protocol.md).
@@ -27,6 +28,8 @@ type command struct {
 	Batch    string          `json:"batch"`
 	Conflate string          `json:"conflate"`
 	Filter   string          `json:"filter"`
+	Signed   []string        `json:"signed"` // tokens for single subscriptions
+	Token    string          `json:"token"`  // refresh
 	message                  // publish
 	at       int64           // when it came, of broker.Now
 	held     bool            // its bytes are counted as under way
@@ -51,7 +54,7 @@ func (h wsHandler) command(data []byte) {
 	at := broker.Now()
 	c, p := decodeCommand(data)
 	c.at = at
-	if tooFast := h.server.limits.command(h.client(), h.grant, len(data)); tooFast != nil {
+	if tooFast := h.server.limits.command(h.client(), h.grant(), len(data)); tooFast != nil {
 		p = tooFast // those that can't be read count, too
 	}
 	if p == nil && c.Type == "publish" {
@@ -145,8 +148,10 @@ func (h wsHandler) runCommands() {
 			h.ping(c)
 		case "ack":
 			h.ack(c)
+		case "refresh":
+			h.refresh(c)
 		default:
-			h.reply(c.Ref, problem(BadRequest, fmt.Sprintf("unknown type %.40q; there are subscribe, unsubscribe, publish, ack and ping", c.Type)))
+			h.reply(c.Ref, problem(BadRequest, fmt.Sprintf("unknown type %.40q; there are subscribe, unsubscribe, publish, refresh, ack and ping", c.Type)))
 		}
 		h.done(&c, c.size)
 	}
@@ -164,8 +169,9 @@ func (h wsHandler) reply(ref json.RawMessage, p *Problem) {
 	h.writer.post(func() { h.send(h.format.refuse(nil, ref, p)) })
 }
 
-// names returns the channels that c is about.
-func (c *command) names() ([]string, error) {
+// names returns the channels that c is about, each once. Who names more than a connection may have is refused here, before anybody
+// looks for each of them: a command has room for thousands.
+func (c *command) names(most int) ([]string, error) {
 	names := c.Channels
 	if c.Channel != "" {
 		names = append([]string{c.Channel}, names...)
@@ -173,12 +179,22 @@ func (c *command) names() ([]string, error) {
 	if len(names) == 0 {
 		return nil, problem(BadRequest, "channel or channels is missing")
 	}
+	seen := make(map[string]bool, min(len(names), most))
+	each := names[:0]
 	for _, n := range names {
 		if err := broker.CheckChannel(n); err != nil {
 			return nil, err
 		}
+		if seen[n] {
+			continue
+		}
+		if len(each) == most {
+			return nil, problem(TooManyChannels, fmt.Sprintf("more than %d channels", most))
+		}
+		seen[n] = true
+		each = append(each, n)
 	}
-	return names, nil
+	return each, nil
 }
 
 // reply is a subscribe command on its way: it is answered when all its channels have their places.
@@ -190,7 +206,7 @@ type reply struct {
 }
 
 func (h wsHandler) subscribe(c command) {
-	names, err := c.names()
+	names, err := c.names(h.server.config.MaxChannels)
 	var since []broker.Position
 	switch {
 	case err != nil:
@@ -203,9 +219,14 @@ func (h wsHandler) subscribe(c command) {
 	default:
 		since, err = resume(c.Resume, names)
 	}
-	for i := 0; i < len(names) && err == nil; i++ {
-		if gerr := h.grant.Subscribe(names[i]); gerr != nil {
-			err = problem(Forbidden, gerr.Error())
+	grant := h.grant()
+	if err == nil && grant.Who().NoHistory && (c.Since != "" || c.Resume != "") {
+		err = problem(Forbidden, "this token gives no history; subscribe without since and resume")
+	}
+	var admitted []auth.Admission
+	if err == nil {
+		if admitted, err = grant.Subscribe(h.server.ctx, names, c.Signed); err != nil {
+			err = denied(err)
 		}
 	}
 	var t terms
@@ -216,7 +237,7 @@ func (h wsHandler) subscribe(c command) {
 		h.reply(c.Ref, problemOf(err))
 		return
 	}
-	h.writer.post(func() { h.writer.subscribe(h.session, c.Ref, names, since, &t) })
+	h.writer.post(func() { h.writer.subscribe(h.session, &joining{c.Ref, names, since, admitted, &t}) })
 }
 
 // terms reads what c wishes for all of its channels.
@@ -231,15 +252,34 @@ func (h wsHandler) terms(c *command, names []string) (terms, error) {
 	return h.server.findTerms(names, slices.Repeat([]middleware.Delivery{wish}, len(names)))
 }
 
+// joining is a subscribe command that may be done.
+type joining struct {
+	ref      json.RawMessage
+	names    []string
+	since    []broker.Position
+	admitted []auth.Admission
+	terms    *terms
+}
+
+// bound notes when the subscriptions end. One that was there before is allowed by what was shown last.
+func (j *joining) bound(w *writer, s *session) {
+	for i, c := range j.names {
+		if f := s.feed(c); f != nil {
+			w.admit(f, j.admitted, i)
+		}
+	}
+}
+
 // subscribe joins the channels that s does not have yet, and changes the delivery of the others. The
 // answer goes out when all are there.
-func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, since []broker.Position, t *terms) {
+func (w *writer) subscribe(s *session, j *joining) {
+	ref, names, t := j.ref, j.names, j.terms
 	if s.state == closed || s.ending {
 		return
 	}
 	add := make([]int, 0, len(names))
 	for i, n := range names {
-		if s.feed(n) == nil && !allowed(n, names[:i]) {
+		if s.feed(n) == nil {
 			add = append(add, i)
 		}
 	}
@@ -255,8 +295,9 @@ func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, sinc
 	}
 	w.server.renew(t, names)
 	r := &reply{ref: ref, waiting: len(add)}
+	defer j.bound(w, s)
 	for i, n := range names {
-		if f := s.feed(n); f != nil && !allowed(n, names[:i]) {
+		if f := s.feed(n); f != nil {
 			term := t.at(i)
 			f.wish = term.wish
 			f.move(&term.effective)
@@ -264,7 +305,7 @@ func (w *writer) subscribe(s *session, ref json.RawMessage, names []string, sinc
 		}
 	}
 	for _, i := range add {
-		w.join(s, names[i], since[i], t.at(i)).reply = r
+		w.join(s, names[i], j.since[i], t.at(i)).reply = r
 	}
 	if len(add) == 0 {
 		s.send(r.frame())
@@ -324,7 +365,7 @@ func (s *session) feed(channel string) *feed {
 }
 
 func (h wsHandler) unsubscribe(c command) {
-	names, err := c.names()
+	names, err := c.names(h.server.config.MaxChannels)
 	if err != nil {
 		h.reply(c.Ref, problemOf(err))
 		return
@@ -356,7 +397,7 @@ func (h wsHandler) publish(c command) {
 	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.config.PublishWait)
 	defer cancel()
 	c.message.Channel = c.Channel
-	r, p := h.server.publish(ctx, h.grant, &c.message, overWS)
+	r, p := h.server.publish(ctx, h.grant().Send, &c.message, overWS)
 	if p != nil {
 		counted.add(p.Code)
 		h.reply(c.Ref, p)

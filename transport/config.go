@@ -21,6 +21,8 @@ type Config struct {
 	Admin          bool     // Server.Admin is served: measure as Metrics does, and keep a ledger of each session
 	Version        string   // of the program, for the admin API
 
+	RevokeFor time.Duration // how long what operators revoke is remembered, unless they say; as long as what was granted may hold
+
 	Tracer     *otel.Tracer // makes spans of requests, messages and writes; nil: none. The broker's Options.Tracer belongs to it
 	TraceTrust otel.Trust   // what a publisher's traceparent decides where there is no Tracer: TrustParent passes it on
 	Clock      *otel.Clock  // of the node, the broker's too; nil is the machine's
@@ -102,6 +104,7 @@ func DefaultConfig() Config {
 		JoinTimeout:   10 * time.Second,
 		PublishWait:   2 * time.Second,
 		DrainTime:     5 * time.Second,
+		RevokeFor:     25 * time.Hour,
 
 		ClientCommandBurst: 500,
 		ClientByteBurst:    8 << 20,

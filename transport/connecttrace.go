@@ -83,12 +83,8 @@ func (s *Server) pin(asked string, g Grant) (bool, error) {
 	case s.config.Tracer == nil:
 		return false, problem(BadRequest, "this node traces nothing; connect without trace=1, or see docs/observability.md")
 	}
-	may, ok := g.(interface{ Trace() error })
-	if !ok {
-		return false, problem(Forbidden, "no rule lets you ask for traces")
-	}
-	if err := may.Trace(); err != nil {
-		return false, problem(Forbidden, err.Error())
+	if err := g.Trace(); err != nil {
+		return false, denied(err)
 	}
 	return true, nil
 }

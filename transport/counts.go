@@ -111,7 +111,7 @@ func (c *counts) init() {
 
 // closeCodes are the close codes that are counted by themselves; clients may send any number.
 var closeCodes = [...]uint16{1000, 1001, closeProtocol, closeUnsupported, closeAbnormal, 1007, closePolicy, 1009, 1010, 1011,
-	closeRestart, closeTryAgain, closeBad, closeSilent, closeTooFast}
+	closeRestart, closeTryAgain, closeBad, closeDenied, closeSilent, closeTooFast}
 
 // ended counts a session that has ended.
 func (c *counts) ended(s *session, why closeReason) {

@@ -16,8 +16,10 @@ type feed struct {
 	loose   int32                // one more than where it stands in paced.loose; 0: it is not there
 	next    *feed                // in the session's list of feeds with something to take
 	queued  bool                 // it is in that list
+	signed  bool                 // it was let in by a token of its own
 	reply   *reply               // the subscribe command that waits for it to start; nil: none
 	wish    *middleware.Delivery // what the client asked for; nil: nothing
+	until   int64                // when it ends by itself, in the server's milliseconds; 0: with the grant
 }
 
 // fan is one channel as one writer serves it: the channel's log and the feeds of the writer's own

@@ -26,6 +26,8 @@ type format interface {
 	refuse(dst []byte, ref json.RawMessage, p *Problem) []byte
 	reconnect(dst []byte, delay time.Duration) []byte
 	slow(dst []byte, delay time.Duration) []byte // the client reads more slowly than its policy takes
+	denied(dst []byte, p *Problem) []byte        // the session ends: it may not be here any more
+	unsubscribed(dst []byte, channel string, p *Problem) []byte
 	close(dst []byte, code uint16, reason string) []byte
 }
 
@@ -127,7 +129,18 @@ func appendWelcome(dst []byte, s *session) []byte {
 		first = false
 		dst = appendString(dst, f.Channel())
 	}
-	return appendDeliver(append(dst, ']'), s)
+	dst = append(dst, ']')
+	if e := s.grant().Who().Expires; !e.IsZero() {
+		dst = strconv.AppendInt(append(dst, `,"expires":`...), e.Unix(), 10)
+	}
+	return appendDeliver(dst, s)
+}
+
+// appendUnsubscribed appends the members of a notice that a subscription has ended, without braces.
+func appendUnsubscribed(dst []byte, channel string, p *Problem) []byte {
+	dst = appendString(append(dst, `"channel":`...), channel)
+	dst = appendString(append(dst, `,"code":`...), string(p.Code))
+	return appendString(append(dst, `,"detail":`...), p.Detail)
 }
 
 // standing is where a client stands that has had the messages of b up to the i-th; zero if that one does not

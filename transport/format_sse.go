@@ -178,6 +178,16 @@ func (sse) slow(dst []byte, delay time.Duration) []byte {
 	return append(dst, "}\n\n"...)
 }
 
+func (sse) denied(dst []byte, p *Problem) []byte {
+	dst = appendString(append(dst, "event: denied\ndata: {\"code\":"...), string(p.Code))
+	dst = appendString(append(dst, `,"detail":`...), p.Detail)
+	return append(dst, "}\n\n"...)
+}
+
+func (sse) unsubscribed(dst []byte, channel string, p *Problem) []byte {
+	return append(appendUnsubscribed(append(dst, "event: unsubscribed\ndata: {"...), channel, p), "}\n\n"...)
+}
+
 func appendReconnect(dst []byte, delay time.Duration) []byte {
 	dst = appendRetry(append(dst, "event: reconnect\n"...), delay)
 	return strconv.AppendInt(append(dst, "data: {\"delay\":"...), delay.Milliseconds(), 10)

@@ -69,6 +69,10 @@ func (wsPlain) unavailable(dst []byte) []byte                { return dst }
 func (wsPlain) reconnect(dst []byte, _ time.Duration) []byte { return dst }
 func (wsPlain) slow(dst []byte, _ time.Duration) []byte      { return dst }
 
+func (wsPlain) denied(dst []byte, _ *Problem) []byte { return dst }
+
+func (wsPlain) unsubscribed(dst []byte, _ string, _ *Problem) []byte { return dst }
+
 // refuse can't be told to a plain client; the close code has to do.
 func (wsPlain) refuse(dst []byte, _ json.RawMessage, _ *Problem) []byte { return dst }
 
@@ -80,6 +84,9 @@ func (wsPlain) close(dst []byte, code uint16, reason string) []byte {
 type wsJSON struct{ wsPlain }
 
 const subprotocolJSON = "sluice.v1.json"
+
+// subprotocolPlain is what there is without a subprotocol, by name: browsers want one selected where they offer some, and a token is one of those.
+const subprotocolPlain = "sluice.v1.plain"
 
 func (wsJSON) slot() int { return slotWSJSON }
 
@@ -184,6 +191,12 @@ func (wsJSON) unavailable(dst []byte) []byte {
 func (wsJSON) reconnect(dst []byte, delay time.Duration) []byte {
 	b := strconv.AppendInt([]byte(`{"type":"reconnect","delay":`), delay.Milliseconds(), 10)
 	return appendText(dst, append(b, '}'))
+}
+
+func (wsJSON) denied(dst []byte, p *Problem) []byte { return wsJSON{}.refuse(dst, nil, p) }
+
+func (wsJSON) unsubscribed(dst []byte, channel string, p *Problem) []byte {
+	return appendText(dst, append(appendUnsubscribed([]byte(`{"type":"unsubscribed",`), channel, p), '}'))
 }
 
 func (wsJSON) refuse(dst []byte, ref json.RawMessage, p *Problem) []byte {

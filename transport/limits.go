@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -34,7 +35,8 @@ type limits struct {
 	subjects      crowd
 	subscriptions atomic.Int64 // those that are reserved, too
 
-	perAddress, perSubject int // of connections; 0: no limit
+	perAddress, perSubject int               // of connections; 0: no limit
+	local                  [2]middleware.Key // 127.0.0.1 and ::1, which perAddress leaves alone: proxies and tools of this machine
 
 	refused [limitKinds]atomic.Int64
 
@@ -60,6 +62,7 @@ func newLimits(c *Config, log *slog.Logger) (*limits, error) {
 		nodeBytes:     middleware.NewLimiter(float64(c.NodeByteRate), max(c.NodeByteRate, leastByteBurst)),
 		perAddress:    c.AddressConnections,
 		perSubject:    c.SubjectConnections,
+		local:         [2]middleware.Key{clients.AddrKey(netip.MustParseAddr("127.0.0.1")), clients.AddrKey(netip.IPv6Loopback())},
 		log:           log,
 		proxies:       len(c.TrustedProxies) > 0,
 	}, nil
@@ -80,30 +83,27 @@ func (l *limits) key(r *http.Request, g Grant) middleware.Key {
 
 func (l *limits) address(r *http.Request) middleware.Key { return l.clients.AddrKey(l.clients.Addr(r)) }
 
+// counted reports whether connections of an address are counted.
+func (l *limits) counted(address middleware.Key) bool {
+	return l.perAddress > 0 && address != l.local[0] && address != l.local[1]
+}
+
 // subject returns the subject of a grant that has one, else "".
 func subject(g Grant) string {
-	if s, ok := g.(interface{ Subject() string }); ok {
-		return s.Subject()
-	}
-	return ""
+	return g.Who().Subject
 }
 
 // rateOf returns what g lets its holder do a second, messages published and commands together; 0: it does not say.
 func rateOf(g Grant) float64 {
-	if x, ok := g.(interface{ Rate() float64 }); ok {
-		return x.Rate()
-	}
-	return 0
+	return g.Who().Rate
 }
 
 // connectionsOf returns how many connections the subject of g may have at once: the stricter of what the node and what g
 // says; 0: as many as it likes.
 func (l *limits) connectionsOf(g Grant) int {
 	most := l.perSubject
-	if x, ok := g.(interface{ Connections() int }); ok {
-		if own := x.Connections(); own > 0 && (most == 0 || own < most) {
-			most = own
-		}
+	if own := g.Who().Connections; own > 0 && (most == 0 || own < most) {
+		most = own
 	}
 	return most
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"sluice/broker/memory"
+	"sluice/middleware/auth"
 )
 
 // named lets in whoever names a user, and those who name nobody unless they say that they are a thief.
@@ -24,7 +25,7 @@ type named struct {
 	user string
 }
 
-func (named) Authorize(r *http.Request) (Grant, error) {
+func (named) Authorize(r *http.Request, _ auth.Purpose) (Grant, error) {
 	user := r.Header.Get("User")
 	if user == "thief" {
 		return nil, errors.New("not you")
@@ -32,7 +33,7 @@ func (named) Authorize(r *http.Request) (Grant, error) {
 	return named{user: user}, nil
 }
 
-func (n named) Subject() string { return n.user }
+func (n named) Who() *auth.Identity { return &auth.Identity{Subject: n.user} }
 
 // never is a rate at which no token comes while a test runs: one in 100 s.
 const never = 0.01
@@ -421,9 +422,9 @@ func TestInternalNamesTheRequest(t *testing.T) {
 	}
 }
 
-type broken struct{}
+type broken struct{ everyone }
 
-func (broken) Authorize(*http.Request) (Grant, error) { panic("a secret") }
+func (broken) Authorize(*http.Request, auth.Purpose) (Grant, error) { panic("a secret") }
 
 func TestLimitsConfig(t *testing.T) {
 	for _, row := range []struct {

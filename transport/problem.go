@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/broker"
+	"sluice/middleware/auth"
 )
 
 // Code is the stable name of an error, the same in problem answers and in WebSocket errors.
@@ -22,6 +23,9 @@ const (
 	BadToken           Code = "bad_token"
 	BadDelivery        Code = "bad_delivery"
 	TooManyChannels    Code = "too_many_channels"
+	Unauthorized       Code = "unauthorized"
+	TokenExpired       Code = "token_expired"
+	TokenRevoked       Code = "token_revoked"
 	Forbidden          Code = "forbidden"
 	OriginForbidden    Code = "origin_forbidden"
 	NotFound           Code = "not_found"
@@ -49,6 +53,9 @@ var codes = map[Code]struct {
 	BadToken:           {400, "Bad resume token or position"},
 	BadDelivery:        {400, "This delivery can't be had"},
 	TooManyChannels:    {400, "Too many channels on one connection"},
+	Unauthorized:       {401, "Credentials are missing or not valid"},
+	TokenExpired:       {401, "The token has expired"},
+	TokenRevoked:       {401, "The token was taken back"},
 	Forbidden:          {403, "No rule lets you"},
 	OriginForbidden:    {403, "This origin is not on the list"},
 	NotFound:           {404, "Not found"},
@@ -91,8 +98,13 @@ func problem(c Code, detail string) *Problem {
 func problemOf(err error) *Problem {
 	var p *Problem
 	var tooLarge *http.MaxBytesError
+	var refused *auth.Error
 	switch {
 	case errors.As(err, &p):
+		return p
+	case errors.As(err, &refused):
+		p = problem(Code(refused.Code), refused.Detail)
+		p.Retry = refused.Retry
 		return p
 	case errors.Is(err, broker.ErrChannel):
 		return problem(BadChannel, err.Error())
@@ -119,8 +131,12 @@ func (p *Problem) write(w http.ResponseWriter) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer") // there may be a token in the URL
 	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
 		h.Set("Retry-After", strconv.FormatInt(wholeSeconds(p.Retry), 10))
+	}
+	if p.Status == http.StatusUnauthorized { // RFC 9110 §15.5.2, RFC 6750 §3
+		h.Set("WWW-Authenticate", "Bearer")
 	}
 	body, err := json.Marshal(p)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"sluice/broker"
+	"sluice/middleware/auth"
 	"sluice/otel"
 )
 
@@ -69,12 +70,12 @@ func (m *message) payload() ([]byte, error) {
 
 // publish is where all messages of all clients come through. It counts those that are acknowledged; who answers a client counts the
 // others.
-func (s *Server) publish(ctx context.Context, g Grant, m *message, over carrier) (broker.Receipt, *Problem) {
+func (s *Server) publish(ctx context.Context, may func(channel string) error, m *message, over carrier) (broker.Receipt, *Problem) {
 	if err := broker.CheckChannel(m.Channel); err != nil {
 		return broker.Receipt{}, problemOf(err)
 	}
-	if err := g.Publish(m.Channel); err != nil {
-		return broker.Receipt{}, problem(Forbidden, err.Error())
+	if err := may(m.Channel); err != nil {
+		return broker.Receipt{}, denied(err)
 	}
 	data, err := m.payload()
 	if err != nil {
@@ -118,9 +119,11 @@ func (s *Server) servePublishRaw(c echo.Context) error {
 	if p := s.limits.settle(limitPublish, r, grant, 1); p != nil {
 		return p
 	}
-	channel, err := url.PathUnescape(c.Param("*")) // echo leaves it as it came where it matched the raw path
-	if err != nil {
-		return problem(BadChannel, "the channel in the path is not URL-encoded")
+	channel := c.Param("*")
+	if r.URL.RawPath != "" { // echo has matched that, else the path, which is decoded; twice would make another name of %256e
+		if channel, err = url.PathUnescape(channel); err != nil {
+			return problem(BadChannel, "the channel in the path is not URL-encoded")
+		}
 	}
 	q := r.URL.Query()
 	pick := func(query, header string) string {
@@ -142,7 +145,7 @@ func (s *Server) servePublishRaw(c echo.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.config.PublishWait)
 	defer cancel()
-	receipt, p := s.publish(ctx, grant, m, overHTTP)
+	receipt, p := s.publish(ctx, grant.Publish, m, overHTTP)
 	if p != nil {
 		return p
 	}
@@ -169,9 +172,9 @@ func (s *Server) readPublish(c echo.Context, limit int) (Grant, []byte, error) {
 	if s.draining.Load() {
 		return nil, nil, problem(Draining, "publish to another node")
 	}
-	grant, err := s.config.Access.Authorize(r)
+	grant, err := s.config.Access.Authorize(r, auth.Publish)
 	if err != nil {
-		return nil, nil, problem(Forbidden, err.Error())
+		return nil, nil, denied(err)
 	}
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, nil, problem(UnsupportedMedia, "send the body without Content-Encoding")
@@ -220,7 +223,7 @@ func (s *Server) servePublish(c echo.Context) error {
 		if err != nil {
 			return err
 		}
-		r, p := s.publish(ctx, grant, m, overHTTP)
+		r, p := s.publish(ctx, grant.Publish, m, overHTTP)
 		if p != nil {
 			return p
 		}
@@ -265,7 +268,7 @@ func (s *Server) publishAll(ctx context.Context, g Grant, all []json.RawMessage,
 		}
 		lanes[m.Channel] = append(lanes[m.Channel], func() {
 			results[i].Channel = m.Channel
-			receipt, p := s.publish(ctx, g, m, overHTTP)
+			receipt, p := s.publish(ctx, g.Publish, m, overHTTP)
 			if p != nil {
 				results[i].fail(p)
 				return

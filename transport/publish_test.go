@@ -114,6 +114,8 @@ func TestPublishRefusals(t *testing.T) {
 		{"too large in JSON", "/publish", "application/json", `{"channel":"a","data":"` + strings.Repeat("x", 1001) + `"}`, 413, TooLarge},
 		{"too many", "/publish", "application/json", `[{},{},{}]`, 413, TooLarge},
 		{"bad channel", "/publish/a*b", "text/plain", "x", 400, BadChannel},
+		{"an encoded channel that is encoded", "/publish/%2561", "text/plain", "x", 400, BadChannel},
+		{"the same, where the raw path is matched", "/publish/%2Fa%2561", "text/plain", "x", 400, BadChannel},
 		{"no channel in the path", "/publish/", "text/plain", "x", 400, BadChannel},
 		{"forbidden", "/publish/secret", "text/plain", "x", 403, Forbidden},
 		{"reserved event", "/publish/a?event=welcome", "text/plain", "x", 400, BadMessage},

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 
 	"sluice/broker"
 	"sluice/middleware"
+	"sluice/middleware/auth"
 	"sluice/otel"
 )
 
@@ -21,8 +23,10 @@ type listenRequest struct {
 	terms    terms             // of delivery, one per channel
 	query    url.Values
 	grant    Grant
-	connect  *otel.Connect // the request's span; nil: it is not traced
-	pinned   bool          // all messages of the session are to be traced
+	admitted []auth.Admission // one per channel; nil: all with the grant
+	gap      broker.Reason    // why the client does not get what it missed; "": it does, or missed nothing
+	connect  *otel.Connect    // the request's span; nil: it is not traced
+	pinned   bool             // all messages of the session are to be traced
 }
 
 // parseListen reads the query of r and asks whether the caller may listen. An error is a *Problem
@@ -39,7 +43,7 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 			continue
 		}
 		// A typing error would be silent otherwise. Names with _ are for those who must make URLs unique.
-		if !allowed(name, params) && !strings.HasPrefix(name, "_") {
+		if !allowed(name, params) && !allowed(name, credentialParams) && !strings.HasPrefix(name, "_") {
 			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are %s", name, strings.Join(append(params, middleware.WishParams...), ", ")))
 		}
 	}
@@ -48,20 +52,16 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 		if err := broker.CheckChannel(c); err != nil {
 			return nil, err
 		}
-		if !allowed(c, l.channels) { // twice is once
-			l.channels = append(l.channels, c)
+		if allowed(c, l.channels) {
+			continue // twice is once
 		}
-	}
-	if len(l.channels) > s.config.MaxChannels {
-		return nil, problem(TooManyChannels, fmt.Sprintf("%d channels, at most %d", len(l.channels), s.config.MaxChannels))
-	}
-	if l.grant, err = s.config.Access.Authorize(r); err != nil {
-		return nil, problem(Forbidden, err.Error())
-	}
-	for _, c := range l.channels {
-		if err := l.grant.Subscribe(c); err != nil {
-			return nil, problem(Forbidden, err.Error())
+		if len(l.channels) == s.config.MaxChannels {
+			return nil, problem(TooManyChannels, fmt.Sprintf("more than %d channels", s.config.MaxChannels))
 		}
+		l.channels = append(l.channels, c)
+	}
+	if err := s.authorize(r, l); err != nil {
+		return nil, err
 	}
 	if l.pinned, err = s.pin(q.Get("trace"), l.grant); err != nil {
 		return nil, err
@@ -79,8 +79,43 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 	if token == "" {
 		token = cmp.Or(q.Get("resume"), q.Get("lastEventId")) // the latter is how EventSource polyfills say it
 	}
-	l.since, l.badToken = resume(token, l.channels)
+	if l.grant.Who().NoHistory {
+		if l.since = make([]broker.Position, len(l.channels)); token != "" {
+			l.gap = broker.NoHistory
+		}
+		return l, nil
+	}
+	if l.since, l.badToken = resume(token, l.channels); l.badToken != nil {
+		l.gap = broker.BadToken
+	}
 	return l, nil
+}
+
+// credentialParams are the parameters that Access reads.
+var credentialParams = []string{auth.QueryToken, auth.QuerySigned}
+
+// authorize asks whether the sender of r may listen to l's channels, and puts in l what comes of it.
+func (s *Server) authorize(r *http.Request, l *listenRequest) (err error) {
+	if l.grant, err = s.config.Access.Authorize(r, auth.Listen); err != nil {
+		return denied(err)
+	}
+	signed, err := s.config.Access.Signed(r)
+	if err == nil {
+		l.admitted, err = l.grant.Subscribe(r.Context(), l.channels, signed)
+	}
+	if err != nil {
+		return denied(err)
+	}
+	return nil
+}
+
+// denied makes a *Problem of what Access or a Grant has refused.
+func denied(err error) *Problem {
+	var refused *auth.Error
+	if errors.As(err, &refused) {
+		return problemOf(err)
+	}
+	return problem(Forbidden, err.Error())
 }
 
 func allowed(name string, list []string) bool {
@@ -112,4 +147,18 @@ func resume(token string, channels []string) ([]broker.Position, error) {
 		return since, fmt.Errorf("%w for any of these channels", broker.ErrToken)
 	}
 	return since, nil
+}
+
+// gaps returns the gaps that tell the client of each of l's channels why it does not get what it missed; none if it does. They are counted.
+func (s *Server) gaps(l *listenRequest) (out []*broker.Message) {
+	if l.gap == "" {
+		return nil
+	}
+	if l.gap == broker.BadToken {
+		s.counts.badTokens.Add(int64(len(l.channels)))
+	}
+	for _, c := range l.channels {
+		out = append(out, &broker.Message{Channel: c, Gap: &broker.Gap{Reason: l.gap}})
+	}
+	return out
 }

@@ -109,6 +109,7 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 // routes mounts the endpoints behind the request middleware, here from the outermost to the innermost:
 //
 //	request id     is in the answer and in all that is logged about the request
+//	chunks         make the request the last of its connection
 //	access log     (access-log) sees every answer, also the refusals of those below
 //	recover        makes a panic an answer like any other, 500
 //	span           of a request to publish, or to listen; what is below is in it
@@ -117,13 +118,13 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 //	capacity       (max-sessions, node-connect-rate, memory-limit) before anybody's credentials cost a look elsewhere
 //	the handler    asks Access, then the limits of the subject (settle), and the size of the body
 //
-// The first three are for every path, the others for the endpoints of clients. WebSocket and streams over HTTP/1.1 leave
+// The first four are for every path, the others for the endpoints of clients. WebSocket and streams over HTTP/1.1 leave
 // net/http in the handler: nothing of the chain outlives their handshake.
 func (s *Server) routes() http.Handler {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.handleError
-	e.Use(middleware.RequestIDs())
+	e.Use(middleware.RequestIDs(), lastIfChunked)
 	if s.config.AccessLog {
 		e.Use(middleware.AccessLog{Log: s.log, Clients: s.limits.clients}.Middleware())
 	}
@@ -151,7 +152,8 @@ func (s *Server) routes() http.Handler {
 	e.POST("/publish", s.servePublish, s.tracing, counting(n.publishes[overHTTP]), cors, publish, s.spare)
 	e.POST("/publish/*", s.servePublishRaw, s.tracing, counting(n.publishes[overHTTP]), cors, publish, s.spare)
 	e.POST("/ack", s.serveAck, cors)
-	for _, path := range []string{"/sse", "/publish", "/publish/*", "/ack"} {
+	e.POST("/sessions/:id", s.serveSession, cors)
+	for _, path := range []string{"/sse", "/publish", "/publish/*", "/ack", "/sessions/:id"} {
 		e.OPTIONS(path, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) }, cors)
 	}
 	e.GET("/healthz", s.serveHealth)
@@ -162,6 +164,18 @@ func (s *Server) routes() http.Handler {
 		}
 	}
 	return e
+}
+
+// lastIfChunked closes the connection after a request that came in chunks. One that has a length as well must be the last (RFC 9112
+// §6.1): a proxy that goes by the length takes the rest for its body, and this server for another request. net/http hides which
+// have one; nor does it close after trailers that are too long, and takes what is left of them for a request.
+func lastIfChunked(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if len(c.Request().TransferEncoding) > 0 {
+			c.Response().Header().Set("Connection", "close")
+		}
+		return next(c)
+	}
 }
 
 // Serve accepts connections from ln until ctx ends; then it drains: it accepts no more, tells every
@@ -255,7 +269,9 @@ func (s *Server) drain(hs *http.Server) {
 // newSession returns a session with a writer of its own choice, not started.
 func (s *Server) newSession(g Grant, over carrier) *session {
 	w := s.writers[int(s.next.Add(1))%len(s.writers)]
-	return &session{server: s, writer: w, grant: g, over: over, id: newSessionID()}
+	ss := &session{server: s, writer: w, over: over, id: newSessionID()}
+	ss.holder.Store(&holder{g})
+	return ss
 }
 
 // now is in milliseconds since the server was made, by the monotonic clock; never 0.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 
 	"sluice/broker"
 	"sluice/broker/memory"
+	"sluice/middleware/auth"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,8 +30,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // everyone lets everybody in, except to channels that begin with "secret".
 type everyone struct{}
 
-func (everyone) Authorize(*http.Request) (Grant, error) { return everyone{}, nil }
-func (everyone) Subscribe(channel string) error         { return everyone{}.Publish(channel) }
+func (everyone) Authorize(*http.Request, auth.Purpose) (Grant, error) { return everyone{}, nil }
+func (everyone) Signed(*http.Request) ([]string, error)               { return nil, nil }
+func (everyone) Renew(context.Context, Grant, string) (Grant, error)  { return everyone{}, nil }
+func (everyone) Who() *auth.Identity                                  { return &auth.Identity{} }
+func (everyone) Trace() error                                         { return errors.New("no rule lets you ask for traces") }
+func (everyone) Send(channel string) error                            { return everyone{}.Publish(channel) }
+func (everyone) Subscribe(_ context.Context, channels, _ []string) ([]auth.Admission, error) {
+	for _, c := range channels {
+		if err := (everyone{}).Publish(c); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
 func (everyone) Publish(channel string) error {
 	if strings.HasPrefix(channel, "secret") {
 		return fmt.Errorf("nobody may touch secret channels")
@@ -70,10 +84,11 @@ func newNodeWith(t *testing.T, backend broker.Backend, log *slog.Logger, change 
 	if change != nil {
 		change(&c)
 	}
-	b := broker.New(backend, broker.Options{MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond,
+	var s *Server
+	b := broker.New(backend, broker.Options{OnRevoke: func(list []broker.Revocation) { s.Revoke(list) }, MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond,
 		Arrivals: c.Measured() || c.Tracer != nil, Tracer: c.Tracer, Clock: c.Clock})
-	s, err := New(b, c, log)
-	if err != nil {
+	var err error
+	if s, err = New(b, c, log); err != nil {
 		t.Fatal(err)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -309,7 +324,7 @@ func (s *socket) read() (int, []byte) {
 type frame struct {
 	Type, Channel, Position, Event, Key, Data, Data64, Code, Detail, From, To, Reason, Session, Token string
 	Ref                                                                                               any
-	Time, Delay, Retry                                                                                int64
+	Time, Delay, Retry, Expires                                                                       int64
 	Heartbeat                                                                                         float64
 	Duplicate                                                                                         bool
 	Channels                                                                                          json.RawMessage

@@ -16,16 +16,17 @@ type session struct {
 	server *Server
 	writer *writer
 	format format
-	grant  Grant
 	link   link
 	ws     *wsInput // nil for SSE
 	head   string   // what precedes the first frame: the response head; then ""
 	ledger *ledger  // what operators are told of it; nil without Config.Admin
 
-	seen atomic.Int64 // when the client last sent something, in the server's milliseconds
+	holder atomic.Pointer[holder] // its grant; commands ask it
+	seen   atomic.Int64           // when the client last sent something, in the server's milliseconds
 
-	// Who is counted for it; subject is 0 if the grant has none. Set when it is admitted.
-	address, subject middleware.Key
+	// Who is counted for it; subject is a middleware.Key, 0 if the grant has none. Set when it is admitted, and by a first refresh.
+	address middleware.Key
+	subject atomic.Uint64
 
 	id   [12]byte
 	gaps bool    // plain WebSocket: gaps are told as frames
@@ -53,6 +54,7 @@ type session struct {
 	owed     *owed  // what the meter has to count when it is written; nil: nothing
 	owedAt   int64  // when rest was taken from the log; 0: there is none
 	leaveAt  int64  // when it is told to go, once the node drains
+	expires  int64  // when the next thing that it may do ends; 0: never
 }
 
 type sessionState uint8

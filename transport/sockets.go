@@ -75,7 +75,11 @@ func (l *sockets) enter(from net.Addr) (seat, limitKind) {
 	if s.limits.clients.Trusts(a) {
 		return t, limitKinds
 	}
-	t.address = s.limits.clients.AddrKey(a)
+	address := s.limits.clients.AddrKey(a)
+	if !s.limits.counted(address) {
+		return t, limitKinds
+	}
+	t.address = address
 	if !l.of.enter(t.address, 2*s.limits.perAddress+addressSockets) {
 		l.open.Add(-1)
 		return seat{}, limitAddressSockets

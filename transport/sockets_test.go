@@ -19,12 +19,23 @@ import (
 // silent opens a connection that says nothing.
 func (n *node) silent(t *testing.T) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", n.addr)
+	return n.silentFrom(t, "127.0.0.1")
+}
+
+// silentFrom is silent from an address of the loopback network.
+func (n *node) silentFrom(t *testing.T, address string) net.Conn {
+	t.Helper()
+	c, err := dialFrom(address, n.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+func dialFrom(address, to string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	return d.Dial("tcp", to)
 }
 
 // hungUp reports whether the node closes c within d, whatever it says before.
@@ -49,25 +60,27 @@ func TestSocketsAtOnce(t *testing.T) {
 	patient := func(c *Config) { c.HeaderTimeout = time.Minute }
 	for _, row := range []struct {
 		name   string
+		from   string
 		change func(*Config)
 		room   int
 		kind   limitKind
 		why    string
 	}{
-		{"of an address", func(c *Config) { c.AddressConnections = 2 }, 2*2 + addressSockets, limitAddressSockets, "half of them may be idle, and some are to come"},
-		{"of a proxy", func(c *Config) { c.AddressConnections, c.TrustedProxies, c.MaxSockets = 2, []string{"127.0.0.0/8"}, 40 }, 40, limitNodeSockets, "a trusted proxy is not one client"},
-		{"of the node", func(c *Config) { c.MaxSockets = 3 }, 3, limitNodeSockets, "whoever they belong to"},
-		{"no number", func(c *Config) { c.MaxSessions = 2; c.AddressConnections = 0 }, 2 + spareSockets, limitNodeSockets, "sessions, and some more"},
+		{"of an address", "127.0.0.2", func(c *Config) { c.AddressConnections = 2 }, 2*2 + addressSockets, limitAddressSockets, "half of them may be idle, and some are to come"},
+		{"of this machine", "127.0.0.1", func(c *Config) { c.AddressConnections, c.MaxSockets = 2, 40 }, 40, limitNodeSockets, "proxies and tools here carry others"},
+		{"of a proxy", "127.0.0.2", func(c *Config) { c.AddressConnections, c.TrustedProxies, c.MaxSockets = 2, []string{"127.0.0.0/8"}, 40 }, 40, limitNodeSockets, "a trusted proxy is not one client"},
+		{"of the node", "127.0.0.2", func(c *Config) { c.MaxSockets = 3 }, 3, limitNodeSockets, "whoever they belong to"},
+		{"no number", "127.0.0.2", func(c *Config) { c.MaxSessions = 2; c.AddressConnections = 0 }, 2 + spareSockets, limitNodeSockets, "sessions, and some more"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			n := newNode(t, func(c *Config) { patient(c); row.change(c) })
 			var there []net.Conn
 			for range row.room {
-				there = append(there, n.silent(t))
+				there = append(there, n.silentFrom(t, row.from))
 			}
 			n.open(t, int64(row.room))
 			for range 3 {
-				c, err := net.Dial("tcp", n.addr)
+				c, err := dialFrom(row.from, n.addr)
 				if err == nil && !hungUp(c, 5*time.Second) {
 					t.Fatalf("one more than %d is not closed: %s", row.room, row.why)
 				}
@@ -83,7 +96,7 @@ func TestSocketsAtOnce(t *testing.T) {
 			}
 			_ = there[0].Close()
 			n.open(t, int64(row.room-1))
-			if got := hungUp(n.silent(t), 50*time.Millisecond); got {
+			if got := hungUp(n.silentFrom(t, row.from), 50*time.Millisecond); got {
 				t.Error("a place that has become free is not given away")
 			}
 		})

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-
-	"sluice/broker"
 )
 
 // sseHeader is what every stream answers with; docs/protocol.md says which proxy each line is for.
@@ -17,12 +15,16 @@ var sseHeader = [][2]string{
 	{"Cache-Control", "no-store, no-transform"},
 	{"X-Accel-Buffering", "no"},
 	{"X-Content-Type-Options", "nosniff"},
+	{"Referrer-Policy", "no-referrer"},
 }
 
 // serveSSE answers GET /sse.
 func (s *Server) serveSSE(c echo.Context) error {
 	r := c.Request()
 	l, err := s.parseListen(r, "channel", "resume", "lastEventId", "format", "heartbeat", "trace", "traceparent")
+	if p, ok := err.(*Problem); ok && p.Code == Unavailable {
+		return s.refuseSSE(c, p) // it can't be told now whether the client may listen
+	}
 	if err != nil {
 		return err
 	}
@@ -53,12 +55,8 @@ func (s *Server) serveSSE(c echo.Context) error {
 	default:
 		return problem(BadRequest, "heartbeat can only be event")
 	}
-	if l.badToken != nil {
-		s.counts.badTokens.Add(int64(len(l.channels)))
-		for _, ch := range l.channels {
-			ss.out = append(ss.out, sse{}.body(&broker.Message{Channel: ch, Gap: &broker.Gap{Reason: broker.BadToken}})...)
-			ss.out = append(ss.out, '\n')
-		}
+	for _, ch := range s.gaps(l) {
+		ss.out = append(append(ss.out, sse{}.body(ch)...), '\n')
 	}
 	if p := s.admit(r, ss, len(l.channels)); p != nil {
 		return s.refuseSSE(c, p)
@@ -67,7 +65,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 	l.connect = connectOf(c)
 	s.counts.connects[overSSE].add(resultOK)
 	ss.ledger = s.newLedger(r)
-	if ss.ledger != nil && l.badToken != nil {
+	if ss.ledger != nil && l.gap != "" {
 		ss.ledger.gaps = uint64(len(l.channels))
 	}
 	if h := l.terms.header(l.channels); h != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"sluice/broker"
+	"sluice/middleware/auth"
 	"sluice/otel"
 	"sluice/otel/oteltest"
 )
@@ -62,7 +63,7 @@ func newTracedNode(t *testing.T, sampler string, trace func(*otel.TracerConfig),
 // tracingGrant is everyone, who may ask for traces if it says so.
 type tracingGrant struct{ everyone }
 
-func (tracingGrant) Authorize(r *http.Request) (Grant, error) {
+func (tracingGrant) Authorize(r *http.Request, _ auth.Purpose) (Grant, error) {
 	if r.Header.Get("X-May-Not") != "" {
 		return everyone{}, nil
 	}

@@ -25,6 +25,7 @@ type writer struct {
 
 	// Owned by run.
 	fans     map[string]*fan
+	streams  map[[12]byte]*session // those of SSE by their id, for what their clients post
 	sessions []*session
 	run      []*session   // to be flushed in this pass
 	cursor   int          // where the sweep is in sessions
@@ -45,7 +46,7 @@ type writer struct {
 }
 
 func newWriter(s *Server) *writer {
-	w := &writer{server: s, index: len(s.writers), wake: make(chan struct{}, 1), fans: map[string]*fan{}}
+	w := &writer{server: s, index: len(s.writers), wake: make(chan struct{}, 1), fans: map[string]*fan{}, streams: map[[12]byte]*session{}}
 	if s.config.Measured() || s.config.Tracer != nil {
 		w.meter = newMeter(w)
 	}
@@ -256,6 +257,9 @@ func (w *writer) start(s *session, l *listenRequest) {
 	s.slot = int32(len(w.sessions))
 	w.sessions = append(w.sessions, s)
 	w.server.counts.sessions[s.format.slot()].Add(1)
+	if s.ws == nil {
+		w.streams[s.id] = s
+	}
 	s.seen.Store(now)
 	w.watch(s, l)
 	s.wroteAt, s.wait = now, now+w.server.config.JoinTimeout.Milliseconds()
@@ -264,10 +268,16 @@ func (w *writer) start(s *session, l *listenRequest) {
 		w.end(s, closeBad, l.rejected.Error())
 		return
 	}
+	if who := l.grant.Who(); w.server.broker.Revoked(who.TokenID, who.Subject, who.Issued) { // since it was asked
+		w.deny(s, problem(TokenRevoked, "the token was taken back"))
+		return
+	}
 	w.server.renew(&l.terms, l.channels)
 	for i, c := range l.channels {
-		w.join(s, c, l.since[i], l.terms.at(i))
+		w.admit(w.join(s, c, l.since[i], l.terms.at(i)), l.admitted, i)
 	}
+	w.bound(s, w.server.at(l.grant.Who().Expires))
+	w.patience(s, l.grant.Who())
 	if w.draining {
 		w.leaveLater(s, 0)
 	}
@@ -283,6 +293,7 @@ func (w *writer) drop(s *session, why closeReason) {
 		why = s.why
 	}
 	s.state = closed
+	delete(w.streams, s.id)
 	failure := ""
 	if why == closedSlow || why == closedSilent {
 		failure = closeNames[why]
@@ -355,6 +366,9 @@ func (w *writer) sweep() {
 func (w *writer) tend(s *session, now int64) {
 	c := &w.server.config
 	beat := c.Heartbeat.Milliseconds()
+	if s.expires != 0 && !w.draining {
+		w.remindExpiry(s, now)
+	}
 	switch {
 	case s.state == closing:
 		if now > s.wait {

@@ -20,8 +20,8 @@ var upgrader = websocket.Upgrader{
 	HandshakeTimeout: 5 * time.Second,
 	ReadBufferSize:   256,
 	WriteBufferSize:  256,
-	Subprotocols:     []string{subprotocolJSON},
-	CheckOrigin:      func(*http.Request) bool { return true }, // the origin middleware has
+	Subprotocols:     []string{subprotocolJSON, subprotocolPlain}, // never a token, which is among those that are offered
+	CheckOrigin:      func(*http.Request) bool { return true },    // the origin middleware has
 }
 
 // serveWS answers GET /ws.
@@ -73,6 +73,10 @@ func (s *Server) serveWS(c echo.Context) error {
 	}
 	if l.badToken != nil {
 		l.rejected = problemOf(l.badToken)
+	} else if l.gap != "" && (ss.ws.commands || ss.gaps) {
+		for _, m := range s.gaps(l) {
+			ss.out = appendText(ss.out, appendEnvelope(nil, m))
+		}
 	}
 	l.connect = connectOf(c)
 	s.counts.connects[overWS].add(resultOK)
