@@ -113,7 +113,7 @@ func (s *sseStream) next() (event, error) {
 	}
 	e := event{kind: raw.Type, token: raw.ID, retry: raw.Retry, data: raw.Data}
 	switch raw.Type {
-	case "welcome", "unavailable", "heartbeat", "gap", "reconnect":
+	case "welcome", "unavailable", "heartbeat", "gap", "reconnect", "denied", "unsubscribed":
 		err = json.Unmarshal([]byte(raw.Data), &e.body)
 	default:
 		e.kind, e.body.Event, e.body.Traceparent = "message", raw.Type, raw.Traceparent

@@ -2,7 +2,7 @@ package e2e
 
 // event is what a node says, whichever the transport.
 type event struct {
-	kind  string // welcome, message, gap, reply, error, heartbeat, reconnect, unavailable
+	kind  string // welcome, message, gap, reply, error, heartbeat, reconnect, unavailable, denied, unsubscribed
 	data  string // payload of a message
 	token string // resume token; "" if it does not come with this event
 	retry int    // milliseconds, SSE
