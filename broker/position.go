@@ -68,13 +68,13 @@ func ParsePosition(s string) (Position, error) {
 	ms, rest, ok := strings.Cut(s, "-")
 	seq, tag, ok2 := strings.Cut(rest, "-")
 	if !ok || !ok2 || len(tag) != 4 || len(s) > 48 {
-		return Position{}, fmt.Errorf("position %.48q: %w", s, ErrPosition)
+		return Position{}, fmt.Errorf("position %.20q: %w", s, ErrPosition)
 	}
 	m, err1 := parseDigits(ms)
 	q, err2 := parseDigits(seq)
 	t, err3 := strconv.ParseUint(tag, 16, 16)
 	if err1 != nil || err2 != nil || err3 != nil || m > maxMS || m == 0 {
-		return Position{}, fmt.Errorf("position %.48q: %w", s, ErrPosition)
+		return Position{}, fmt.Errorf("position %.20q: %w", s, ErrPosition)
 	}
 	return Position{MS: m, Seq: q, Tag: uint16(t)}, nil
 }

@@ -91,9 +91,10 @@ func explain(message string) string {
 	return fmt.Sprintf("unexpected %q", shorten(token))
 }
 
-// shorten cuts a stranger's text for an error.
+// shorten cuts a stranger's text for an error: what is left tells a typing error, and of a token that stands in the wrong place nothing
+// that matters.
 func shorten(s string) string {
-	const most = 40
+	const most = 20
 	if len(s) <= most {
 		return s
 	}

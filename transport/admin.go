@@ -71,9 +71,9 @@ func adminQuery(c echo.Context, params ...string) (url.Values, error) {
 	for name, values := range q {
 		switch {
 		case len(params) == 0:
-			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are none here", name))
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %s; there are none here", quoted(name)))
 		case !allowed(name, params):
-			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are %s", name, strings.Join(params, ", ")))
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %s; there are %s", quoted(name), strings.Join(params, ", ")))
 		case len(values) > 1:
 			return nil, problem(BadRequest, name+" is there twice; give it once")
 		}
@@ -94,7 +94,7 @@ const maxListed = 1000
 func adminListing(q url.Values, keys ...string) (l listing, err error) {
 	l = listing{sort: cmp.Or(q.Get("sort"), keys[0]), limit: 100}
 	if !allowed(l.sort, keys) {
-		return l, problem(BadRequest, fmt.Sprintf("can't sort by %.40q; there are %s", l.sort, strings.Join(keys, ", ")))
+		return l, problem(BadRequest, fmt.Sprintf("can't sort by %s; there are %s", quoted(l.sort), strings.Join(keys, ", ")))
 	}
 	if n := q.Get("limit"); n != "" {
 		l.limit, err = strconv.Atoi(n)

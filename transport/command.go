@@ -151,7 +151,7 @@ func (h wsHandler) runCommands() {
 		case "refresh":
 			h.refresh(c)
 		default:
-			h.reply(c.Ref, problem(BadRequest, fmt.Sprintf("unknown type %.40q; there are subscribe, unsubscribe, publish, refresh, ack and ping", c.Type)))
+			h.reply(c.Ref, problem(BadRequest, fmt.Sprintf("unknown type %s; there are subscribe, unsubscribe, publish, refresh, ack and ping", quoted(c.Type))))
 		}
 		h.done(&c, c.size)
 	}

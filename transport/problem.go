@@ -94,6 +94,18 @@ func problem(c Code, detail string) *Problem {
 	return &Problem{Type: "about:blank", Title: row.title, Status: row.status, Code: c, Detail: detail}
 }
 
+// maxQuoted is how many bytes of a name that a client has made up are repeated to it: a typing error has fewer, tokens and keys in the wrong
+// place have more, and answers end up in logs of clients and proxies.
+const maxQuoted = 20
+
+// quoted writes a name for an answer.
+func quoted(name string) string {
+	if len(name) > maxQuoted {
+		return "… (" + strconv.Itoa(len(name)) + " bytes)"
+	}
+	return strconv.Quote(name)
+}
+
 // problemOf turns any error into what its receiver may see.
 func problemOf(err error) *Problem {
 	var p *Problem

@@ -326,5 +326,11 @@ func plain(err error) string {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return "it ends too early"
 	}
-	return strings.TrimPrefix(err.Error(), "json: ")
+	text := strings.TrimPrefix(err.Error(), "json: ")
+	if name, is := strings.CutPrefix(text, "unknown field "); is {
+		if name, err := strconv.Unquote(name); err == nil {
+			return "unknown field " + quoted(name)
+		}
+	}
+	return text
 }

@@ -44,7 +44,7 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 		}
 		// A typing error would be silent otherwise. Names with _ are for those who must make URLs unique.
 		if !allowed(name, params) && !allowed(name, credentialParams) && !strings.HasPrefix(name, "_") {
-			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %.40q; there are %s", name, strings.Join(append(params, middleware.WishParams...), ", ")))
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %s; there are %s", quoted(name), strings.Join(append(params, middleware.WishParams...), ", ")))
 		}
 	}
 	l := &listenRequest{query: q}
