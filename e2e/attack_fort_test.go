@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -126,29 +127,47 @@ type shown struct {
 func (s *shown) ok() bool { return s.status < 300 && s.code == "" }
 
 // ask sends a request by hand and reads the answer; of a stream or WebSocket what comes first. Headers are in lines.
-func (f *fort) ask(t *testing.T, line string, header, body string) *shown {
+func (n *node) ask(t *testing.T, line, header, body string) *shown {
 	t.Helper()
-	c := f.dial(t)
-	defer c.Close()
-	if body != "" {
-		header += fmt.Sprintf("Content-Length: %d\r\n", len(body))
-	}
-	c.send(line + " HTTP/1.1\r\nHost: " + f.addr + "\r\n" + header + "\r\n" + body)
-	x, err := c.answer()
+	s, err := n.try(line, header, body)
 	if err != nil {
 		t.Fatalf("%s: %v", line, err)
+	}
+	return s
+}
+
+// try is ask for goroutines other than the test's.
+func (n *node) try(line, header, content string) (*shown, error) {
+	conn, err := net.Dial("tcp", n.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(rawTime))
+	c := &raw{conn, bufio.NewReader(conn)}
+	if content != "" {
+		header += fmt.Sprintf("Content-Length: %d\r\n", len(content))
+	}
+	c.send(line + " HTTP/1.1\r\nHost: " + n.addr + "\r\n" + header + "\r\n" + content)
+	x, err := c.answer()
+	if err != nil {
+		return nil, err
 	}
 	s := &shown{status: x.status, code: x.code, header: x.header, raw: fmt.Sprint(x.header) + x.body}
 	if x.status == http.StatusOK && x.header.Get("Content-Type") == "text/event-stream" {
 		e, err := newSSEReader(c.r).next()
 		if err != nil {
-			t.Fatalf("%s: %v", line, err)
+			return nil, err
 		}
 		if s.raw += fmt.Sprint(e); e.Type == "unavailable" {
-			s.code = "unavailable"
+			var why body
+			if !fromJSON(e.Data, &why) || why.Code == "" || e.Retry == 0 {
+				return nil, fmt.Errorf("event %+v", e)
+			}
+			s.code = why.Code
 		}
 	}
-	return s
+	return s, nil
 }
 
 // upgradeHead are the headers of a handshake.

@@ -311,7 +311,7 @@ func TestAttackRefresh(t *testing.T) {
 }
 
 // renew shows another token and returns the code of the refusal.
-func (f *fort) renew(t *testing.T, g *guest, token string) string {
+func (n *node) renew(t *testing.T, g *guest, token string) string {
 	t.Helper()
 	if ws, ok := g.stream.(*wsStream); ok {
 		_ = ws.send(map[string]any{"type": "refresh", "ref": 9, "token": token})
@@ -325,7 +325,7 @@ func (f *fort) renew(t *testing.T, g *guest, token string) string {
 			}
 		}
 	}
-	return f.ask(t, "POST /sessions/"+g.session, "", toJSON(t, claims{"type": "refresh", "token": token})).code
+	return n.ask(t, "POST /sessions/"+g.session, "", toJSON(t, claims{"type": "refresh", "token": token})).code
 }
 
 // TestAttackExpiry: what a token allows ends with it, on a connection that is there and whoever keeps it busy.
