@@ -120,7 +120,7 @@ func gateModes() []string {
 	return append([]string{"down", "slow", "", " ", "null", "true", `"allow"`, "<!doctype html><title>Sign in</title>", `[{"allow":true}]`, `{"allow":true`, `{"allow":true}{}`, `{"allow":true} x`,
 		`{}`, `{"allow":null}`, `{"allow":1}`, `{"allow":"true"}`, `{"allow":[true]}`, `{"Allow":true}`, `{"allow":true,"allow":true}`, `{"allow":false,"allow":true}`, `{"allow":true,"Allow":true}`,
 		`{"allow":true,"expire_in":60}`, `{"allow":true,"expires_in":0}`, `{"allow":true,"expires_in":-1}`, `{"allow":true,"expires_in":1e30}`, `{"allow":true,"expires_in":"60"}`,
-		`{"allow":true,"subscribe":["news","a b"]}`, `{"allow":true,"subscribe":"news"}`, `{"allow":true,"subscribe":[null,"news"]}`, `{"allow":true,"subscribe":null}`, `{"allow":true,"channels":["news"]}`,
+		`{"allow":true,"subscribe":["news","a b"]}`, `{"allow":true,"subscribe":"news"}`, `{"allow":true,"subscribe":[null,"news"]}`, `{"allow":true,"subscribe":null}`, `{"allow":true,"channels":["other"]}`,
 		`{"allow":true,"version":2}`, `{"allow":true,"subject":""}`, `{"allow":true,"subject":"a\nb"}`, `{"allow":true,"rate":0}`, `{"allow":true,"history":"no"}`, "\ufeff" + `{"allow":true}`,
 		"{\"allow\":true,\"reason\":\"\xff\"}", `{"allow":true,"reason":"` + strings.Repeat("x", 70<<10) + `"}`,
 	}, func() (all []string) {
