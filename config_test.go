@@ -39,6 +39,7 @@ func TestTableCoversConfig(t *testing.T) {
 		"Transport.Access":     "made by the program",
 		"Transport.Policies":   "made by the program of the policies in the file",
 		"Transport.Status":     "made by the program, which knows of the file",
+		"Transport.Lacks":      "made by the program, which knows of tokens",
 		"Transport.Metrics":    "made by the program: on if there is an address",
 		"Transport.Admin":      "the same",
 		"Transport.Version":    "made by the program",

@@ -24,6 +24,14 @@ type guard struct {
 	broker  *broker.Broker
 }
 
+// lacks returns what has to be known before tokens are taken; "" is nothing.
+func (g *guard) lacks() string {
+	if g.tokens == nil || g.broker.RevocationsKnown() {
+		return ""
+	}
+	return "it is not known yet which tokens were taken back"
+}
+
 // newGuard makes the guard that the settings ask for. rule returns the rule in force for a channel.
 func newGuard(c *Config, log *slog.Logger, rule func(channel string) *ChannelRule, b *broker.Broker) (*guard, error) {
 	g := &guard{broker: b}

@@ -96,7 +96,7 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	}
 	t := c.Transport
 	t.RevokeFor = c.Access.MaxLifetime + c.Access.Leeway
-	t.Access, t.Policies, t.Status = access{p.guard.Guard}, &p.policies, p.status
+	t.Access, t.Policies, t.Status, t.Lacks = access{p.guard.Guard}, &p.policies, p.status, p.guard.lacks
 	t.Metrics, t.Admin = p.measured(), c.Admin != ""
 	t.Version, _, _ = build()
 	t.Tracer, t.TraceTrust, t.Clock = p.tracer, otel.Trust(c.TraceTrust), p.clock

@@ -35,6 +35,10 @@ type Config struct {
 	// is called concurrently. nil: nothing.
 	Status func() []string
 
+	// Lacks returns what keeps a node that delivers from being ready: a sentence about what it has yet to learn; "" is nothing. It is
+	// called concurrently. nil: nothing ever does.
+	Lacks func() string
+
 	Heartbeat    time.Duration // the longest silence that a client sees
 	Retry        time.Duration // SSE retry and reconnect delays are drawn from [Retry, 2×Retry)
 	Coalesce     time.Duration // under load, the longest that a message waits to share a write; 0 never waits

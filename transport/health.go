@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -27,17 +28,28 @@ type ready struct {
 	Notes    []string `json:"notes,omitempty"` // Config.Status
 }
 
-// probe publishes something to this node through the backend, and returns how long that took and what went wrong.
+// probe publishes something to this node through the backend, and returns how long that took and what went wrong, or is not known yet.
 func (s *Server) probe(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	begin := time.Now()
 	err := s.broker.Probe(ctx)
-	return time.Since(begin), err
+	took := time.Since(begin)
+	if err == nil && s.config.Lacks != nil {
+		if what := s.config.Lacks(); what != "" {
+			err = lack(what)
+		}
+	}
+	return took, err
 }
 
+// lack is what a node that delivers has yet to learn.
+type lack string
+
+func (l lack) Error() string { return string(l) }
+
 // serveReady answers GET /readyz: 200 if a message published to the backend comes back within a
-// second and there is room for new work, 503 and why if not. A node that can't deliver says so; what else is wrong with it changes nothing but the notes.
+// second, there is room for new work, and it knows whom to refuse; 503 and why if not. A node that can't deliver says so; what else is wrong with it changes nothing but the notes.
 func (s *Server) serveReady(c echo.Context) error {
 	took, err := s.probe(c.Request().Context())
 	r := ready{Ready: true, Sessions: s.sessions.Load(), Channels: s.broker.Channels()}
@@ -45,12 +57,14 @@ func (s *Server) serveReady(c echo.Context) error {
 	if s.config.Status != nil {
 		r.Notes = s.config.Status()
 	}
-	full := s.memory.isFull(0)
+	full, lacks := s.memory.isFull(0), lack("")
 	switch {
 	case s.draining.Load():
 		r.Ready, r.Why = false, "draining"
 	case full:
 		r.Ready, r.Why = false, "at capacity: new connections and publishes are refused until there is memory again (memory-limit)"
+	case errors.As(err, &lacks):
+		r.Ready, r.Why = false, string(lacks)
 	case err != nil:
 		s.log.Warn("not ready", "err", err)
 		r.Ready, r.Why = false, "a message published to the backend did not come back within "+probeTime.String()

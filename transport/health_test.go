@@ -30,3 +30,18 @@ func TestReadyNotes(t *testing.T) {
 		}
 	}
 }
+
+// TestReadyLacks: a node that delivers and does not know yet whom to refuse is not ready, wherever it is asked.
+func TestReadyLacks(t *testing.T) {
+	var what atomic.Value
+	what.Store("it is not known yet who was thrown out")
+	n := newNode(t, func(c *Config) { c.Lacks = func() string { return what.Load().(string) } })
+	for _, want := range []int{503, 200} {
+		status, body, _ := ask(t, "GET", n.url(""), "/readyz", "")
+		var r ready
+		if err := json.Unmarshal([]byte(body), &r); err != nil || status != want || r.Ready != (want == 200) || r.Why != what.Load() {
+			t.Errorf("got %d %s %v, want %d", status, body, err, want)
+		}
+		what.Store("")
+	}
+}
