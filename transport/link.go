@@ -53,6 +53,7 @@ func (l *streamLink) write(b []byte, shared bool) (int, bool, error) {
 			err = l.flush()
 		}
 		l.writing.Store(false)
+		_ = l.timeout(time.Time{}) // of HTTP/2 it would end the stream, whether anything is being written or not
 		l.session.wrote(err, broker.Now())
 	}()
 	return len(b), true, nil

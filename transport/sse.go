@@ -168,6 +168,7 @@ func (s *Server) streamSSE(c echo.Context, ss *session, l *listenRequest) error 
 	}
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Time{})
+	_ = rc.SetWriteDeadline(time.Time{})
 	_ = c.Request().Body.Close() // nobody reads it: what came would be kept as long as the stream lives
 	ended := make(chan struct{})
 	link := &streamLink{session: ss, dst: w, flush: rc.Flush, timeout: rc.SetWriteDeadline, end: func() { close(ended) }}
