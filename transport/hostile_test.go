@@ -1,10 +1,34 @@
 package transport
 
 import (
+	"io"
+	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
+
+// pour writes what until nobody takes it any more, and returns how often it was taken.
+func pour(c net.Conn, what string, times int) int {
+	for i := range times {
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		if _, err := io.WriteString(c, what); err != nil {
+			return i
+		}
+	}
+	return times
+}
+
+// has waits until there are so many sessions.
+func (n *node) has(t *testing.T, want int64) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); n.sessions.Load() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sessions, want %d", n.sessions.Load(), want)
+		}
+	}
+}
 
 // A stream that has nothing to write for longer than a write may take goes on: the deadline of a write ends with it.
 func TestQuietStreamOutlivesWriteTimeout(t *testing.T) {
@@ -18,4 +42,25 @@ func TestQuietStreamOutlivesWriteTimeout(t *testing.T) {
 	n.publish("a", "still here")
 	s.want("", "still here")
 	s.close()
+}
+
+// A client of a stream has nothing more to say: one that talks on and on is closed before it costs more than that.
+func TestTalkativeStream(t *testing.T) {
+	n := newNode(t, nil)
+	c := n.silent(t)
+	if _, err := io.WriteString(c, "GET /sse?channel=a HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	n.has(t, 1)
+	if _, err := io.WriteString(c, strings.Repeat("x", 1000)); err != nil { // such as a request that a proxy sends behind it
+		t.Fatal(err)
+	}
+	if hungUp(c, 50*time.Millisecond) {
+		t.Error("one that says a little more is closed")
+	}
+	if pour(c, strings.Repeat("x", 64<<10), 1000) == 1000 {
+		t.Error("64 MiB were taken")
+	}
+	n.has(t, 0)
+	n.open(t, 0)
 }

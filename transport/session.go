@@ -31,6 +31,7 @@ type session struct {
 	id   [12]byte
 	gaps bool    // plain WebSocket: gaps are told as frames
 	over carrier // its transport
+	said uint16  // bytes that the client of a stream has sent behind its request; of the reading side
 
 	// Owned by the writer. The order of the fields keeps a session at 288 bytes.
 	code     uint16 // of the WebSocket's close frame; 0: there was none
@@ -65,6 +66,9 @@ const (
 	closing // the close frame is out, or on its way
 	closed
 )
+
+// maxSaid bounds what the client of a stream may send, who has nothing more to say: reading on and on what nobody wants costs time.
+const maxSaid = 16 << 10
 
 // maxOut bounds the frames that wait for a client that does not read.
 const maxOut = 64 << 10
@@ -101,6 +105,13 @@ func (s *session) received(b []byte) {
 	s.seen.Store(s.server.now())
 	if s.ws != nil {
 		s.ws.feed(s, b)
+		return
+	}
+	if s.said > maxSaid {
+		return // it is on its way out
+	}
+	if s.said += uint16(min(len(b), maxSaid+1)); s.said > maxSaid {
+		s.writer.post(func() { s.writer.drop(s, closedByUs) })
 	}
 }
 
