@@ -7,6 +7,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gorilla/websocket"
+
+	"sluice/transport/wsframe"
 )
 
 // pour writes what until nobody takes it any more, and returns how often it was taken.
@@ -63,4 +67,29 @@ func TestTalkativeStream(t *testing.T) {
 	}
 	n.has(t, 0)
 	n.open(t, 0)
+}
+
+// What comes after the end for sending too much is not even looked at.
+func TestFloodAfterTheEnd(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.CommandBurst, c.CommandRate = 20, 1 })
+	c := n.ws("channel=a", subprotocolJSON)
+	c.SetCloseHandler(func(int, string) error { return nil }) // it does not answer either
+	ping := append([]byte{0x80 | wsframe.OpPing, 0x80}, 0, 0, 0, 0)
+	if _, err := c.NetConn().Write([]byte(strings.Repeat(string(ping), 400))); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	var err error
+	for err == nil {
+		_, _, err = c.ReadMessage()
+	}
+	if !websocket.IsCloseError(err, int(closeTooFast)) {
+		t.Fatalf("got %v, want %d", err, closeTooFast)
+	}
+	was := n.limits.refused[limitSessionCommand].Load()
+	pour(c.NetConn(), strings.Repeat(string(ping), 1000), 10)
+	n.has(t, 0)
+	if got := n.limits.refused[limitSessionCommand].Load(); got != was {
+		t.Errorf("%d more frames were refused one by one after the end", got-was)
+	}
 }

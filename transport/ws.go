@@ -135,8 +135,8 @@ func (w *wsInput) half(now int64) int64 {
 
 // Message implements wsframe.Handler.
 func (h wsHandler) Message(data []byte, text bool) error {
-	if !h.allow() || !h.ws.commands {
-		return nil // plain connections have nothing to say
+	if ok, err := h.allow(); !ok || !h.ws.commands {
+		return err // plain connections have nothing to say
 	}
 	if !text {
 		return &wsframe.Error{Code: closeUnsupported, Reason: "commands are JSON text"}
@@ -147,18 +147,19 @@ func (h wsHandler) Message(data []byte, text bool) error {
 
 // Ping implements wsframe.Handler.
 func (h wsHandler) Ping(data []byte) error {
-	if h.allow() {
+	ok, err := h.allow()
+	if ok {
 		pong := wsframe.AppendFrame(nil, wsframe.OpPong, data)
 		h.writer.post(func() { h.send(pong) })
 	}
-	return nil
+	return err
 }
 
 // Pong implements wsframe.Handler. That something came is all that matters, and has been noted; a
 // flood of them counts like any other.
 func (h wsHandler) Pong([]byte) error {
-	h.allow()
-	return nil
+	_, err := h.allow()
+	return err
 }
 
 // Close implements wsframe.Handler.
@@ -181,25 +182,25 @@ func (h wsHandler) Close(code uint16, _ []byte) error {
 	return nil
 }
 
-// allow counts one frame against the command rate. A client that goes on far beyond it is closed.
-func (h wsHandler) allow() bool {
+// allow counts one frame against the command rate, and reports whether it is within. A client that goes on far beyond it is
+// closed by the error, after which nothing that it sends is looked at.
+func (h wsHandler) allow() (bool, error) {
 	c := &h.server.config
 	if h.ws.limiter == nil {
 		h.ws.limiter = rate.NewLimiter(rate.Limit(c.CommandRate), c.CommandBurst)
 	}
 	if h.ws.limiter.Allow() {
-		return true
+		return true, nil
 	}
 	h.server.limits.refused[limitSessionCommand].Add(1)
 	h.ws.queue.refused++
 	if int(h.ws.queue.refused) > 10*c.CommandBurst {
-		h.writer.post(func() { h.writer.end(h.session, closeTooFast, string(RateLimited)) })
-		return false
+		return false, &wsframe.Error{Code: closeTooFast, Reason: string(RateLimited)}
 	}
 	if h.ws.commands {
 		p := problem(RateLimited, "too many commands; slow down")
 		p.Retry = time.Duration((1 - h.ws.limiter.Tokens()) / c.CommandRate * float64(time.Second))
 		h.reply(nil, p)
 	}
-	return false
+	return false, nil
 }
