@@ -115,8 +115,18 @@ func (s *Server) tune(fd int) {
 	if n := s.config.SendBuffer; n > 0 {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, n)
 	}
-	// A peer that vanished without a word is noticed by what stays unacknowledged.
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((s.config.WriteTimeout+2*s.config.Heartbeat)/time.Millisecond))
+}
+
+// mistrust has the kernel give up on a peer that vanished without a word: by what stays unacknowledged. It is for all connections, those
+// that stay in Go's net package too; without it the kernel tries for a quarter of an hour.
+func (s *Server) mistrust(c *net.TCPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((s.config.WriteTimeout+2*s.config.Heartbeat)/time.Millisecond))
+	})
 }
 
 // start makes the poller watch the socket, unless the writer has given it up already.
