@@ -24,11 +24,10 @@ const (
 type fort struct {
 	*arena
 	*forger
-	t        *testing.T
-	key      string      // API key, for all channels
-	heard    atomic.Bool // somebody has connected to the forger's ear
-	session  string      // of alice's stream that is there all the time
-	renewals int
+	t       *testing.T
+	key     string      // API key, for all channels
+	heard   atomic.Bool // somebody has connected to the forger's ear
+	session string      // of alice's stream that is there all the time
 }
 
 // fortChannels are the rules of a fort.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -202,7 +201,7 @@ func (f *fort) operators(t *testing.T, env, flags []string, said map[string]stri
 	}
 	for _, args := range [][]string{{"config"}, {"config", "--channel", "news"}, {"help", "settings"}, {"serve", "--max-channels", "none"}, {"serve", "--webhook-timeout", "never"}} {
 		cmd := exec.Command(program, append(args, flags...)...)
-		cmd.Env = append(os.Environ(), env...)
+		cmd.Env = append(outside(), env...)
 		out, _ := cmd.CombinedOutput()
 		said["sluice "+strings.Join(args, " ")] = string(out)
 	}

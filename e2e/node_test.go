@@ -78,12 +78,7 @@ func (n *node) start(addr string) string {
 	args := append([]string{"--dev", "--listen", addr, "--log-format", "json"}, n.flags...)
 	n.cmd = exec.Command(program, args...)
 	n.cmd.SysProcAttr = orphanless()
-	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "SLUICE_") && !strings.HasPrefix(e, "OTEL_") {
-			n.cmd.Env = append(n.cmd.Env, e)
-		}
-	}
-	n.cmd.Env = append(n.cmd.Env, n.env...)
+	n.cmd.Env = append(outside(), n.env...)
 	r, w, err := os.Pipe()
 	if err != nil {
 		n.t.Fatal(err)
@@ -106,6 +101,16 @@ func (n *node) start(addr string) string {
 		n.t.Fatalf("node %s did not listen within %v", n.name, startTime)
 	}
 	return addr
+}
+
+// outside is the environment of the test without the variables that are about nodes, SLUICE_… and OTEL_….
+func outside() (env []string) {
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "SLUICE_") && !strings.HasPrefix(e, "OTEL_") {
+			env = append(env, e)
+		}
+	}
+	return env
 }
 
 // follow keeps the log and reports the address that the node listens on.
