@@ -87,6 +87,7 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 		Clock:        p.clock,
 		Tracer:       p.tracer,
 		OnRevoke:     func(list []broker.Revocation) { p.transport.Revoke(list) },
+		OnAsk:        func(q broker.Question) bool { return p.transport.Asked(q) },
 		History: func(channel string) (messages int, age time.Duration) {
 			return p.inForce.Load().History(channel)
 		},
@@ -97,6 +98,7 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	t := c.Transport
 	t.RevokeFor = c.Access.MaxLifetime + c.Access.Leeway
 	t.Access, t.Policies, t.Status, t.Lacks = access{p.guard.Guard}, &p.policies, p.status, p.guard.lacks
+	t.PassHeaders = c.Access.WebhookHeaders
 	t.Metrics, t.Admin = p.measured(), c.Admin != ""
 	t.Version, _, _ = build()
 	t.Tracer, t.TraceTrust, t.Clock = p.tracer, otel.Trust(c.TraceTrust), p.clock

@@ -40,6 +40,11 @@ type Backend interface {
 	// it was stored; it is safe to repeat. The caller has checked r.
 	Revoke(ctx context.Context, r Revocation) error
 
+	// Ask puts a question of at most MaxQuestion bytes to all other nodes and returns the answer of the one that has it.
+	// ErrNoAnswer: none has said within a second that it has, or it said so and nothing came before ctx ended; whether it has done
+	// anything is not known then. An error that wraps ErrUnavailable: nobody was asked, or no answer could arrive. It needs Run.
+	Ask(ctx context.Context, question []byte) ([]byte, error)
+
 	// Probe publishes something to itself through the whole path and returns nil when it came back.
 	Probe(ctx context.Context) error
 }
@@ -59,6 +64,9 @@ type Sink interface {
 	// ones are what is new, and the whole list again after each loss of a connection, and whenever the
 	// backend finds that it has changed. It may run concurrently with the other methods, not with itself.
 	Revoked(list []Revocation)
+	// Asked hands over what another node asks; its own questions never. Who has not what it is about says nothing. It
+	// returns false for what can't be read, which the backend counts. It may run concurrently with the other methods.
+	Asked(q Question) (readable bool)
 	// Verify asks for a comparison of all joined channels with the history. A backend whose
 	// announcements can get lost without an error calls it every few seconds.
 	Verify()

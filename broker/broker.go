@@ -40,6 +40,10 @@ type Options struct {
 	// OnRevoke is called with revocations that are new to this node, or have a later At; nil: nobody wants to know.
 	// It must return soon. The backend's goroutine and whoever calls Revoke may call it at the same time.
 	OnRevoke func(list []Revocation)
+
+	// OnAsk is called with what other nodes ask, and returns false for what can't be read; nil: nobody answers. It must
+	// return soon, and must not call Question.Answer itself.
+	OnAsk func(q Question) bool
 }
 
 func (o *Options) defaults() {

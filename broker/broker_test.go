@@ -82,6 +82,7 @@ func (s *shaky) Lost([]string)   {}
 func (s *shaky) Verify()         {}
 
 func (s *shaky) Revoked([]broker.Revocation) {}
+func (s *shaky) Asked(broker.Question) bool  { return true }
 
 func (s *shaky) Deliver(m *broker.Message) {
 	s.mu.Lock()

@@ -17,4 +17,6 @@ var (
 	ErrRevocation = errors.New("bad revocation")
 	// ErrRevocationsFull: MaxRevocations are in force; there is room when some of them have ended.
 	ErrRevocationsFull = errors.New("too many revocations")
+	// ErrNoAnswer: no other node has what was asked for.
+	ErrNoAnswer = errors.New("no other node has answered")
 )

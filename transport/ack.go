@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/labstack/echo/v4"
 
@@ -15,24 +16,17 @@ import (
 
 // A client may say that it has a traced message: by the traceparent that it came with. It becomes a span, and nothing else.
 
-// ack is the command of WebSocket clients.
-func (h wsHandler) ack(c command) {
+// ack is the command.
+func (s *session) ack(c command) {
 	if _, ok := otel.ParseContext(c.Traceparent); !ok {
-		h.reply(c.Ref, problem(BadRequest, "traceparent is that of a message"))
+		s.refuse(c.asker(), problem(BadRequest, "traceparent is that of a message"))
 		return
 	}
 	traced := false
-	if t := h.server.config.Tracer; t != nil {
-		traced = t.Ack(h.id, carrierNames[overWS], c.Traceparent, c.at)
+	if t := s.server.config.Tracer; t != nil {
+		traced = t.Ack(s.id, carrierNames[s.over], c.Traceparent, c.at)
 	}
-	b := appendRef([]byte(`{"type":"reply"`), c.Ref)
-	b = append(b, `,"traced":`...)
-	if traced {
-		b = append(b, "true}"...)
-	} else {
-		b = append(b, "false}"...)
-	}
-	h.writer.post(func() { h.send(appendText(nil, b)) })
+	s.reply(c.asker(), append(strconv.AppendBool(append(c.asker().begin(), `,"traced":`...), traced), '}'))
 }
 
 // maxAck bounds the body of POST /ack.

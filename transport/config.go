@@ -21,6 +21,10 @@ type Config struct {
 	Admin          bool     // Server.Admin is served: measure as Metrics does, and keep a ledger of each session
 	Version        string   // of the program, for the admin API
 
+	// PassHeaders are the headers, besides those with credentials, by which Access decides: they go along with a command that is
+	// passed on to the node that has its session.
+	PassHeaders []string
+
 	RevokeFor time.Duration // how long what operators revoke is remembered, unless they say; as long as what was granted may hold
 
 	Tracer     *otel.Tracer // makes spans of requests, messages and writes; nil: none. The broker's Options.Tracer belongs to it

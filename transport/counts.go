@@ -54,6 +54,7 @@ const (
 	limitNodeBytes
 	limitNodeMemory
 	limitNodeSockets
+	limitNodeQuestions // commands that other nodes pass on, at once
 	limitKinds
 
 	limitNode = limitNodeSessions
@@ -66,6 +67,7 @@ var limitNames = [limitKinds]string{
 	limitAddressConnections: "address_connections", limitSubjectConnections: "subject_connections", limitAddressSockets: "address_sockets",
 	limitNodeSessions: "node_sessions", limitNodeConnect: "node_connect", limitNodeSubscriptions: "node_subscriptions",
 	limitNodePublish: "node_publish", limitNodeBytes: "node_bytes", limitNodeMemory: "node_memory", limitNodeSockets: "node_sockets",
+	limitNodeQuestions: "node_questions",
 }
 
 // counts are what a server counts, but for what is measured per write. They are counted whether anybody asks or not: none of it is per message

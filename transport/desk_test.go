@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -66,6 +67,9 @@ func (d *desk) find(token string) (*pass, error) {
 
 func (d *desk) Authorize(r *http.Request, _ auth.Purpose) (Grant, error) {
 	token := r.URL.Query().Get("access_token")
+	if h, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		token = h
+	}
 	if token == "" {
 		return &pass{Identity: auth.Identity{Anonymous: true}, channels: []string{"public"}, desk: d}, nil
 	}

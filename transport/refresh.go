@@ -2,19 +2,13 @@ package transport
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"io"
-	"net/http"
 	"strconv"
-
-	"github.com/labstack/echo/v4"
 
 	"sluice/middleware"
 	"sluice/middleware/auth"
 )
 
-// A refresh puts another grant in the place of a session's: the command on WebSocket, POST /sessions/{id} for SSE. Nothing
+// A refresh puts another grant in the place of a session's: by the command of that name. Nothing
 // that the new one allows, too, is interrupted.
 
 // renewed is what a refresh has come to: the new grant, and what it makes of the subscriptions.
@@ -32,6 +26,8 @@ func (s *session) renew(ctx context.Context, grant Grant) (_ *renewed, p *Proble
 	switch {
 	case who.Anonymous:
 		return nil, problem(Unauthorized, "a refresh needs a token")
+	case !was.Anonymous && who.Subject != was.Subject && s.ws == nil: // who posts it is not told that there is such a session
+		return nil, problem(NotFound, unknownSession)
 	case !was.Anonymous && who.Subject != was.Subject:
 		return nil, problem(Forbidden, "the token is another subject's than the connection; connect anew with it")
 	}
@@ -119,24 +115,43 @@ func (w *writer) renew(s *session, r *renewed) {
 	}
 }
 
-// refresh is the command on a WebSocket.
-func (h wsHandler) refresh(c command) {
-	ctx, cancel := context.WithTimeout(h.server.ctx, h.server.config.JoinTimeout)
+// refresh is the command. Those after it wait until it is in force. Who posts it may show the token in the request instead.
+func (s *session) refresh(c command) {
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
 	defer cancel()
-	grant, err := h.server.config.Access.Renew(ctx, h.grant(), c.Token)
-	if err != nil {
-		h.reply(c.Ref, denied(err))
-		return
+	grant := c.grant
+	if grant == nil {
+		var err error
+		if grant, err = s.server.config.Access.Renew(ctx, s.grant(), c.Token); err != nil {
+			s.refuse(c.asker(), denied(err))
+			return
+		}
 	}
-	r, p := h.renew(ctx, grant)
+	r, p := s.renew(ctx, grant)
 	if p != nil {
-		h.reply(c.Ref, p)
+		s.refuse(c.asker(), p)
 		return
 	}
-	h.writer.post(func() {
-		h.send(appendText(nil, append(appendExpires(appendRef([]byte(`{"type":"reply"`), c.Ref), grant), '}')))
-		h.writer.renew(h.session, r)
+	inForce := make(chan struct{})
+	s.writer.post(func() {
+		defer close(inForce)
+		ended := s.state == closed || s.ending
+		object := append(appendExpires(c.asker().begin(), grant), '}')
+		if c.post == nil { // before the notices of what has ended by it
+			s.give(c.asker(), outcome{object: object})
+		}
+		s.writer.renew(s, r)
+		switch {
+		case ended:
+			s.give(c.asker(), outcome{problem: problem(NotFound, unknownSession)})
+		case c.post != nil:
+			s.give(c.asker(), outcome{object: object})
+		}
 	})
+	select {
+	case <-inForce:
+	case <-ctx.Done(): // the writers have ended
+	}
 }
 
 // appendExpires appends when a grant ends, in Unix seconds, to a JSON object that has members.
@@ -145,89 +160,4 @@ func appendExpires(dst []byte, g Grant) []byte {
 		dst = strconv.AppendInt(append(dst, `,"expires":`...), e.Unix(), 10)
 	}
 	return dst
-}
-
-// maxRefresh bounds the body of POST /sessions/{id}.
-const maxRefresh = 64 << 10
-
-// serveSession answers POST /sessions/{id}, for clients of SSE: {"type":"refresh","token":TOKEN}, or without token, where the request itself
-// shows one. Who knows a session's id and has a token of its subject is its client.
-func (s *Server) serveSession(c echo.Context) error {
-	r := c.Request()
-	id, err := base64.RawURLEncoding.DecodeString(c.Param("id"))
-	if err != nil || len(id) != len(session{}.id) {
-		return problem(NotFound, unknownSession)
-	}
-	if p := s.limits.take(limitCommand, s.limits.clients.AddrKey(s.limits.clients.Addr(r))); p != nil {
-		return p
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxRefresh))
-	if err != nil {
-		if p := problemOf(err); p.Code == TooLarge {
-			return p
-		}
-		return problem(BadRequest, "the body could not be read to its end")
-	}
-	var in struct {
-		Type  string `json:"type"`
-		Token string `json:"token"`
-	}
-	if err := json.Unmarshal(body, &in); err != nil {
-		return problem(BadRequest, "not JSON: "+plain(err))
-	}
-	if in.Type != "refresh" {
-		return problem(BadRequest, `type can only be "refresh"`)
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.config.JoinTimeout)
-	defer cancel()
-	return s.refreshSession(ctx, c, [12]byte(id), in.Token)
-}
-
-const unknownSession = "this node has no stream with this session: it has ended, or is on another node"
-
-func (s *Server) refreshSession(ctx context.Context, c echo.Context, id [12]byte, token string) error {
-	var grant Grant
-	var err error
-	if token == "" { // before it is told which sessions there are
-		if grant, err = s.config.Access.Authorize(c.Request(), auth.Listen); err != nil {
-			return denied(err)
-		}
-	}
-	ss := s.streamOf(ctx, id)
-	if ss == nil {
-		return problem(NotFound, unknownSession)
-	}
-	if token != "" {
-		if grant, err = s.config.Access.Renew(ctx, ss.grant(), token); err != nil {
-			return denied(err)
-		}
-	}
-	renewed, p := ss.renew(ctx, grant)
-	if p != nil {
-		return p
-	}
-	ss.writer.post(func() { ss.writer.renew(ss, renewed) })
-	c.Response().Header().Set("Cache-Control", "no-store")
-	return c.JSONBlob(http.StatusOK, append(appendExpires([]byte(`{"type":"reply"`), grant), "}\n"...))
-}
-
-// streamOf returns the SSE session with an id, nil if this node has none.
-func (s *Server) streamOf(ctx context.Context, id [12]byte) *session {
-	found := make(chan *session, len(s.writers))
-	for _, w := range s.writers {
-		w.post(func() { found <- w.streams[id] })
-	}
-	for range s.writers {
-		select {
-		case ss := <-found:
-			if ss != nil {
-				return ss
-			}
-		case <-ctx.Done():
-			return nil
-		case <-s.ctx.Done():
-			return nil
-		}
-	}
-	return nil
 }

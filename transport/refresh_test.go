@@ -157,12 +157,13 @@ func TestRefreshRefusals(t *testing.T) {
 			c := n.listen(over, "channel=news&"+d.issue("a", "alice", time.Hour, "news"))
 			d.issue("b", "bob", time.Hour, "news")
 			d.issue("over", "alice", -time.Hour, "news")
+			others := map[string]Code{"sse": NotFound, "ws": Forbidden} // who posts it may not even have the session
 			for _, row := range []struct {
 				token string
 				want  Code
 				why   string
 			}{
-				{"b", Forbidden, "a connection can't become another's: its limits and its place would go along"},
+				{"b", others[over], "a connection can't become another's: its limits and its place would go along"},
 				{"unknown", Unauthorized, "what is no token changes nothing"},
 				{"over", TokenExpired, "nor does one that has ended"},
 			} {
@@ -179,6 +180,7 @@ func TestRefreshRefusals(t *testing.T) {
 // TestSessionsEndpoint: what POST /sessions/{id} refuses.
 func TestSessionsEndpoint(t *testing.T) {
 	n, d := newGuarded(t, nil)
+	d.issue("b", "bob", time.Hour, "news")
 	c := n.listen("sse", "channel=news&"+d.issue("a", "alice", time.Hour, "news"))
 	ws := n.listen("ws", "channel=news&"+d.issue("w", "alice", time.Hour, "news"))
 	id := c.welcome.Session
@@ -191,9 +193,17 @@ func TestSessionsEndpoint(t *testing.T) {
 		{"another session", strings.Repeat("A", 16), `{"type":"refresh","token":"a"}`, 404},
 		{"no id", "x", `{"type":"refresh","token":"a"}`, 404},
 		{"a WebSocket's", ws.welcome.Session, `{"type":"refresh","token":"a"}`, 404},
-		{"another type", id, `{"type":"subscribe","token":"a"}`, 400},
+		{"another session, no token", strings.Repeat("A", 16), `{"type":"refresh","token":"unknown"}`, 401},
+		{"no token", id, `{"type":"refresh","token":"unknown"}`, 401},
+		{"another subject's token", id, `{"type":"refresh","token":"b"}`, 404},
+		{"nobody's command", id, `{"type":"ping"}`, 404},
+		{"another subject's command", id + "?access_token=b", `{"type":"ping"}`, 404},
+		{"another session's command", strings.Repeat("A", 16) + "?access_token=a", `{"type":"ping"}`, 404},
+		{"a command with an unknown token", id + "?access_token=unknown", `{"type":"ping"}`, 401},
+		{"a command with an unknown token, another session", strings.Repeat("A", 16) + "?access_token=unknown", `{"type":"ping"}`, 401},
+		{"an unknown type", id + "?access_token=a", `{"type":"fly"}`, 400},
 		{"no JSON", id, `{"type"`, 400},
-		{"too large", id, `{"type":"refresh","token":"` + strings.Repeat("a", maxRefresh) + `"}`, 413},
+		{"too large", id, `{"type":"refresh","token":"` + strings.Repeat("a", DefaultConfig().MaxCommand) + `"}`, 413},
 	} {
 		if res, body := n.request("POST", "/sessions/"+row.path, row.body); res.StatusCode != row.status {
 			t.Errorf("%s: %d %s, want %d", row.name, res.StatusCode, body, row.status)

@@ -62,6 +62,7 @@ type Server struct {
 	sockets  sockets
 	failures rate.Sometimes // what publishers meet when the backend is away is logged now and then
 	idle     time.Duration  // how long a connection waits for its next request, and HTTP/2 for its next stream
+	asked    atomic.Int32   // commands of other nodes that are being done
 	surveys  chan struct{}  // full while the writers are asked for what operators want to know
 
 	publishTime [carriers]*otel.Histogram // nil unless Config.Measured

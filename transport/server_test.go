@@ -85,7 +85,8 @@ func newNodeWith(t *testing.T, backend broker.Backend, log *slog.Logger, change 
 		change(&c)
 	}
 	var s *Server
-	b := broker.New(backend, broker.Options{OnRevoke: func(list []broker.Revocation) { s.Revoke(list) }, MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond,
+	b := broker.New(backend, broker.Options{OnRevoke: func(list []broker.Revocation) { s.Revoke(list) },
+		OnAsk: func(q broker.Question) bool { return s.Asked(q) }, MaxMessage: c.MaxMessage, Linger: 50 * time.Millisecond,
 		Arrivals: c.Measured() || c.Tracer != nil, Tracer: c.Tracer, Clock: c.Clock})
 	var err error
 	if s, err = New(b, c, log); err != nil {

@@ -26,6 +26,7 @@ type writer struct {
 	// Owned by run.
 	fans     map[string]*fan
 	streams  map[[12]byte]*session // those of SSE by their id, for what their clients post
+	inboxes  map[*session]*inbox   // of those whose clients have posted something
 	sessions []*session
 	run      []*session   // to be flushed in this pass
 	cursor   int          // where the sweep is in sessions
@@ -46,7 +47,7 @@ type writer struct {
 }
 
 func newWriter(s *Server) *writer {
-	w := &writer{server: s, index: len(s.writers), wake: make(chan struct{}, 1), fans: map[string]*fan{}, streams: map[[12]byte]*session{}}
+	w := &writer{server: s, index: len(s.writers), wake: make(chan struct{}, 1), fans: map[string]*fan{}, streams: map[[12]byte]*session{}, inboxes: map[*session]*inbox{}}
 	if s.config.Measured() || s.config.Tracer != nil {
 		w.meter = newMeter(w)
 	}
@@ -294,11 +295,15 @@ func (w *writer) drop(s *session, why closeReason) {
 	}
 	s.state = closed
 	delete(w.streams, s.id)
+	delete(w.inboxes, s)
 	failure := ""
 	if why == closedSlow || why == closedSilent {
 		failure = closeNames[why]
 	}
 	for _, f := range s.feeds {
+		if f.reply != nil {
+			f.reply.fail(s, problem(NotFound, unknownSession))
+		}
 		w.unfan(f, failure)
 	}
 	if w.meter != nil {

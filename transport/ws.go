@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"golang.org/x/time/rate"
 
+	"sluice/broker"
 	"sluice/middleware"
 	"sluice/transport/wsframe"
 )
@@ -145,6 +146,22 @@ func (h wsHandler) Message(data []byte, text bool) error {
 	return nil
 }
 
+// command has one command done. It must not block: the socket's reader calls it.
+func (h wsHandler) command(data []byte) {
+	at := broker.Now()
+	c, p := decodeCommand(data)
+	c.at = at
+	if tooFast := h.server.limits.command(h.client(), h.grant(), len(data)); tooFast != nil {
+		p = tooFast // those that can't be read count, too
+	}
+	if p == nil {
+		p = h.enqueue(&h.ws.queue, c, len(data))
+	}
+	if p != nil {
+		h.refuse(c.asker(), p)
+	}
+}
+
 // Ping implements wsframe.Handler.
 func (h wsHandler) Ping(data []byte) error {
 	ok, err := h.allow()
@@ -200,7 +217,7 @@ func (h wsHandler) allow() (bool, error) {
 	if h.ws.commands {
 		p := problem(RateLimited, "too many commands; slow down")
 		p.Retry = time.Duration((1 - h.ws.limiter.Tokens()) / c.CommandRate * float64(time.Second))
-		h.reply(nil, p)
+		h.refuse(asker{}, p)
 	}
 	return false, nil
 }

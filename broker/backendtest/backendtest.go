@@ -30,7 +30,7 @@ type contract struct {
 // random, and no row looks at another's. peer does the same for another node on the store that open
 // returned a backend of last; nil if a store has one node only.
 func Run(t *testing.T, open, peer func(t *testing.T) broker.Backend) {
-	for _, table := range [][]contract{publishing, reading, history, idempotency, delivery, lifecycle, revocation} {
+	for _, table := range [][]contract{publishing, reading, history, idempotency, delivery, lifecycle, revocation, asking} {
 		for _, c := range table {
 			t.Run(c.name, func(t *testing.T) {
 				there := goroutines()

@@ -22,6 +22,8 @@ type recorder struct {
 	list     map[string]broker.Revocation // that the sink was told of last, by kind and value
 	lists    int                          // calls of Revoked
 	listing  bool                         // one is under way
+	asked    []string                     // questions of other nodes
+	answers  func(broker.Question)        // called with each, on a goroutine; nil: nobody answers
 	finished bool
 	problems []string
 	changed  chan struct{}           // closed and replaced when something has come
@@ -102,6 +104,22 @@ func (r *recorder) Revoked(list []broker.Revocation) {
 	}
 	close(r.changed)
 	r.changed = make(chan struct{})
+}
+
+// Asked keeps the question.
+func (r *recorder) Asked(q broker.Question) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.finished {
+		r.problem("Asked after Run had returned")
+	}
+	r.asked = append(r.asked, string(q.Text))
+	if r.answers != nil {
+		go r.answers(q)
+	}
+	close(r.changed)
+	r.changed = make(chan struct{})
+	return true
 }
 
 // enter notes that a call about the channels has begun; what it returns notes the end.

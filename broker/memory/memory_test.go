@@ -42,6 +42,7 @@ func (s sink) Lost([]string) { panic("a memory backend loses nothing") }
 func (s sink) Verify()       { panic("a memory backend needs no verification") }
 
 func (s sink) Revoked([]broker.Revocation) {}
+func (s sink) Asked(broker.Question) bool  { panic("there is no other node") }
 
 // run runs b until the test ends.
 func run(t *testing.T, b *memory.Backend, s broker.Sink) {

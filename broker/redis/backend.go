@@ -38,6 +38,7 @@ type Backend struct {
 	publish string // the command that publishes announcements: SPUBLISH some day, for Cluster
 	scripts atomic.Bool
 	mail    revocationMail
+	asks    asks
 
 	life    context.Context // ends with Close
 	end     context.CancelFunc
@@ -75,6 +76,7 @@ func New(c Config) (*Backend, error) {
 		grown:   make(chan struct{}, 1),
 	}
 	b.scripts.Store(c.NoFunctions)
+	b.asks.waiting = map[string]chan string{}
 	b.mail.wake = make(chan struct{}, 1)
 	b.life, b.end = context.WithCancel(context.Background())
 	b.links = []*link{newLink(b, 0)}

@@ -42,6 +42,9 @@ type Config struct {
 	CommandTimeout time.Duration // of one round trip; default 2 s
 	PublishTimeout time.Duration // of a Publish with its retries, if its context has no earlier end; default 3 s
 
+	// AskTimeout is how long Ask waits for a node to say that it has what is asked for; default 1 s.
+	AskTimeout time.Duration
+
 	// PingInterval is how often an idle Pub/Sub connection is asked for a sign of life; default 1 s.
 	PingInterval time.Duration
 	// LinkTimeout is the longest silence of a Pub/Sub connection, pongs included; default 3 s.
@@ -80,6 +83,7 @@ func DefaultConfig() Config {
 		DialTimeout:       2 * time.Second,
 		CommandTimeout:    2 * time.Second,
 		PublishTimeout:    3 * time.Second,
+		AskTimeout:        time.Second,
 		PingInterval:      time.Second,
 		LinkTimeout:       3 * time.Second,
 		LoopbackInterval:  5 * time.Second,
@@ -120,7 +124,7 @@ func (c *Config) complete() error {
 		def   time.Duration
 	}{
 		{&c.IdempotencyWindow, d.IdempotencyWindow}, {&c.MetaAge, d.MetaAge}, {&c.DialTimeout, d.DialTimeout},
-		{&c.CommandTimeout, d.CommandTimeout}, {&c.PublishTimeout, d.PublishTimeout}, {&c.PingInterval, d.PingInterval},
+		{&c.CommandTimeout, d.CommandTimeout}, {&c.PublishTimeout, d.PublishTimeout}, {&c.AskTimeout, d.AskTimeout}, {&c.PingInterval, d.PingInterval},
 		{&c.LinkTimeout, d.LinkTimeout}, {&c.LoopbackInterval, d.LoopbackInterval},
 		{&c.VerifyInterval, d.VerifyInterval}, {&c.LeaveDelay, d.LeaveDelay}, {&c.ClockInterval, d.ClockInterval},
 	} {

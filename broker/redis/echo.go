@@ -27,13 +27,18 @@ func (e *echoes) expect() (payload string, came chan struct{}) {
 	return payload, came
 }
 
-func (e *echoes) came(payload string) {
+// came takes a message to the link itself. It reports false for what can be none.
+func (e *echoes) came(payload string) bool {
+	if n, err := strconv.ParseUint(payload, 10, 64); err != nil || strconv.FormatUint(n, 10) != payload {
+		return false
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c := e.waiting[payload]; c != nil {
 		close(c)
 		delete(e.waiting, payload)
 	}
+	return true
 }
 
 func (e *echoes) forget(payload string) {

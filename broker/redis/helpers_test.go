@@ -35,6 +35,7 @@ type recorder struct {
 	verified int
 	revoked  map[string]broker.Revocation // as told last, by name
 	lists    int                          // calls of Revoked
+	asked    []broker.Question
 }
 
 func newRecorder(t *testing.T) *recorder {
@@ -94,6 +95,13 @@ func (r *recorder) Revoked(list []broker.Revocation) {
 	for _, x := range list {
 		r.revoked[revokedName(x)] = x
 	}
+}
+
+func (r *recorder) Asked(q broker.Question) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked = append(r.asked, q)
+	return string(q.Text) != "unreadable"
 }
 
 // knows reports whether a value of that kind was told as revoked.

@@ -28,6 +28,9 @@ func (k keys) revokedEnds() string { return k.base("!") + "u" }
 func (k keys) revokedMade() string { return k.base("!") + "w" }
 func (k keys) revoked() string     { return k.base("!") + "r" }
 
+// asked is the Redis channel of what nodes ask each other.
+func (k keys) asked() string { return k.base("!") + "q" }
+
 // announced returns the channel that the announcement channel name belongs to.
 func (k keys) announced(name string) (channel string, ok bool) {
 	rest, ok := strings.CutPrefix(name, k.prefix)

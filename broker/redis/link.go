@@ -25,6 +25,7 @@ type link struct {
 	b       *Backend
 	control string // Redis channel on which the link hears itself
 	revoked string // Redis channel on which it hears of revocations; "" for all links but the first
+	asked   string // and of what other nodes ask; likewise
 	seats   *seats
 	echoes  echoes
 	up      atomic.Bool
@@ -34,7 +35,7 @@ type link struct {
 func newLink(b *Backend, n int) *link {
 	l := &link{b: b, control: b.keys.control(b.node + "/" + strconv.Itoa(n)), seats: newSeats(), echoes: newEchoes()}
 	if n == 0 {
-		l.revoked = b.keys.revoked()
+		l.revoked, l.asked = b.keys.revoked(), b.keys.asked()
 	}
 	return l
 }
@@ -94,7 +95,7 @@ func (l *link) session(ctx context.Context, s broker.Sink) error {
 	}()
 	own := []string{l.control}
 	if l.revoked != "" {
-		own = append(own, l.revoked)
+		own = []string{l.asked, l.control, l.revoked} // confirmed in order: who is up hears questions, its own too
 	}
 	if err := pubsub.Subscribe(ctx, own...); err != nil {
 		return err
@@ -157,7 +158,16 @@ func (l *link) receive(x *goredis.Message, s broker.Sink) {
 	}
 	switch x.Channel {
 	case l.control:
-		l.echoes.came(x.Payload)
+		if id, text, ok := parseAnswer(x.Payload); ok {
+			b.asks.answered(id, text)
+		} else if !l.echoes.came(x.Payload) {
+			b.stats.DroppedMalformed.Add(1)
+		}
+		return
+	case l.asked:
+		if !b.asked(x.Payload, s) {
+			b.stats.DroppedMalformed.Add(1)
+		}
 		return
 	case l.revoked:
 		if !b.mail.announced(x.Payload) {
