@@ -36,19 +36,20 @@ func TestTableCoversConfig(t *testing.T) {
 		delete(fields, p)
 	}
 	except := map[string]string{
-		"Transport.Access":     "made by the program",
-		"Transport.Policies":   "made by the program of the policies in the file",
-		"Transport.Status":     "made by the program, which knows of the file",
-		"Transport.Lacks":      "made by the program, which knows of tokens",
-		"Transport.Metrics":    "made by the program: on if there is an address",
-		"Transport.Admin":      "the same",
-		"Transport.Version":    "made by the program",
-		"Transport.Tracer":     "made by the program",
-		"Transport.TraceTrust": "made by the program",
-		"Transport.Clock":      "made by the program",
-		"Transport.RevokeFor":  "made by the program: as long as tokens hold",
-		"Channels":             "only in the file",
-		"Access.APIKeys":       "only in the file",
+		"Transport.Access":      "made by the program",
+		"Transport.Policies":    "made by the program of the policies in the file",
+		"Transport.Status":      "made by the program, which knows of the file",
+		"Transport.Lacks":       "made by the program, which knows of tokens",
+		"Transport.Metrics":     "made by the program: on if there is an address",
+		"Transport.Admin":       "the same",
+		"Transport.Version":     "made by the program",
+		"Transport.Tracer":      "made by the program",
+		"Transport.TraceTrust":  "made by the program",
+		"Transport.Clock":       "made by the program",
+		"Transport.RevokeFor":   "made by the program: as long as tokens hold",
+		"Channels":              "only in the file",
+		"Access.APIKeys":        "only in the file",
+		"Transport.PassHeaders": "made by the program: webhook-headers",
 	}
 	for _, name := range fields {
 		if except[name] == "" {

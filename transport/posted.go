@@ -15,7 +15,7 @@ import (
 )
 
 // What WebSocket clients send as commands, those of SSE post to /sessions/{id}, on any node, and are answered there. Who asks for a
-// session that does not exist, or is another subject's, gets the same answer, after the same time.
+// session that does not exist, or is another subject's, gets the same answer, after about the same time.
 
 const unknownSession = "there is no stream with this session: it has ended, or is another's"
 

@@ -224,7 +224,7 @@ func TestPostedLimits(t *testing.T) {
 		{"of a session", func(c *Config) { c.CommandRate, c.CommandBurst = 0.01, 3 }, `{"type":"ping"}`, 429, limitSessionCommand, 3},
 		{"of a client", func(c *Config) { c.ClientCommandRate, c.ClientCommandBurst = 0.01, 3 }, `{"type":"ping"}`, 429, limitCommand, 3},
 		{"publishes", func(c *Config) { c.PublishRate, c.PublishBurst = 0.01, 2 }, `{"type":"publish","channel":"news","data":"x"}`, 429, limitPublish, 2},
-		{"bytes", func(c *Config) { c.ClientByteRate, c.ClientByteBurst = 1, 64 << 10 }, `{"type":"publish","channel":"news","data":"` + strings.Repeat("x", 40<<10) + `"}`, 429, limitBytes, 1},
+		{"bytes", func(c *Config) { c.ClientByteRate, c.ClientByteBurst = 1, 64<<10 }, `{"type":"publish","channel":"news","data":"` + strings.Repeat("x", 40<<10) + `"}`, 429, limitBytes, 1},
 		{"size", func(c *Config) { c.MaxCommand = 100 }, `{"type":"ping","ref":"` + strings.Repeat("x", 100) + `"}`, 413, limitKinds, 0},
 		{"subscriptions", func(c *Config) { c.MaxSubscriptions = 1 }, `{"type":"subscribe","channel":"chat"}`, 503, limitNodeSubscriptions, 0},
 	} {
