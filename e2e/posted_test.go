@@ -80,3 +80,45 @@ func TestCommandsThroughAnotherNode(t *testing.T) {
 		t.Errorf("that took %v", took)
 	}
 }
+
+// TestCookieThroughAnotherNode: a page's cookie counts on every node where it would count on that of the stream, and nowhere else.
+func TestCookieThroughAnotherNode(t *testing.T) {
+	t.Parallel()
+	r, i := startRedis(t), newIssuer(t)
+	flags := []string{"--redis", r.URL(), "--jwt-cookie", "__Host-token", "--origins", "https://app.example"}
+	a, b := i.startGuarded("A", flags...), i.startGuarded("B", flags...)
+	for _, n := range []*node{a, b} {
+		waitReady(t, n)
+	}
+	alice := i.token("alice", time.Hour, nil)
+	g := welcome(t, a, "sse", alice, "")
+	c := httpClient(t, 20*time.Second)
+	for _, tt := range []struct {
+		name, header, value string
+		status              int
+	}{
+		{"a listed page", "Origin", "https://app.example", 200},
+		{"its own page", "Sec-Fetch-Site", "same-origin", 200},
+		{"another page", "Origin", "https://evil.example", 403},
+		{"nobody knows which", "X-Nothing", "", 403},
+		{"another site", "Sec-Fetch-Site", "cross-site", 403},
+	} {
+		for _, n := range []*node{a, b} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.url()+"/sessions/"+g.session, strings.NewReader(`{"type":"ping"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Cookie", "__Host-token="+alice+"; other=x")
+			req.Header.Set(tt.header, tt.value)
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			if res.StatusCode != tt.status {
+				t.Errorf("%s on node %s: %d %s, want %d", tt.name, n.name, res.StatusCode, body, tt.status)
+			}
+		}
+	}
+}

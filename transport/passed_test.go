@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -189,6 +190,51 @@ func TestForgedQuestions(t *testing.T) {
 		}
 		if text := fmt.Sprint(m); !strings.Contains(text, "duplicate") && !strings.Contains(text, "unauthorized") {
 			t.Errorf("answered %s", text)
+		}
+	}
+}
+
+// TestShown: what a request shows arrives at the other node, and nothing else of it.
+func TestShown(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.PassHeaders = []string{"x-tenant"}; c.TrustedProxies = []string{"10.0.0.0/8"} })
+	r := httptest.NewRequest("POST", "https://sluice.example/sessions/x?access_token=t&other=y", nil)
+	r.RemoteAddr = "10.1.2.3:4567"
+	for name, value := range map[string]string{
+		"Authorization": "Bearer x", "Cookie": "a=b; c=\"d\"", "Origin": "https://app.example", "Sec-Fetch-Site": "same-origin",
+		"X-Tenant": "seven", "X-Forwarded-For": "192.0.2.1, 2001:db8::1", "User-Agent": "test", "Traceparent": "00-",
+	} {
+		r.Header.Set(name, value)
+	}
+	text, err := (&posted{body: []byte(`{"type":"ping"}`), shown: n.shownBy(r)}).appendQuestion(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, ok := parseQuestion(text, n.passed())
+	if !ok {
+		t.Fatalf("%s can't be read", text)
+	}
+	got := p.shown.request(t.Context())
+	if a := n.limits.clients.Addr(got); a.String() != "2001:db8::1" {
+		t.Errorf("the client is %v", a)
+	}
+	if got.Host != "sluice.example" || got.TLS == nil || got.URL.String() != "/sse?access_token=t" || len(got.Header) != 5 {
+		t.Errorf("got %s of %s with TLS %v and %v", got.URL, got.Host, got.TLS != nil, got.Header)
+	}
+	for name := range got.Header {
+		if got.Header.Get(name) != r.Header.Get(name) {
+			t.Errorf("%s is %q", name, got.Header.Get(name))
+		}
+	}
+	for _, tt := range []struct{ name, shown string }{
+		{"a header with a line break", `{"header":{"Cookie":["a\nb"]}}`},
+		{"a host with a NUL", `{"host":"a\u0000"}`},
+		{"a long host", `{"host":"` + strings.Repeat("h", maxHost+1) + `"}`},
+		{"an address that is none", `{"address":"here"}`},
+		{"a member twice", `{"tls":false,"tls":true}`},
+		{"no object", `[]`},
+	} {
+		if _, ok := parseQuestion([]byte("AAAAAAAAAAAAAAAA "+tt.shown+"\n{}"), n.passed()); ok {
+			t.Errorf("%s was taken", tt.name)
 		}
 	}
 }
