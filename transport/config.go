@@ -61,6 +61,7 @@ type Config struct {
 	CommandBurst  int           // commands at once per connection
 	HeaderTimeout time.Duration // to read a request's head, TLS handshake included
 	BodyTimeout   time.Duration // to read a request's body, and for a WebSocket message to be completed
+	IdleTimeout   time.Duration // how long a connection waits for its next request, HTTP/2 for its next stream
 	MaxHeader     int           // bytes of a request's head
 	JoinTimeout   time.Duration // how long a new session waits for the backend before it is sent away
 	PublishWait   time.Duration // how long a publish may take before it is answered with 503
@@ -108,6 +109,7 @@ func DefaultConfig() Config {
 		PublishBurst:  1000,
 		HeaderTimeout: 5 * time.Second,
 		BodyTimeout:   30 * time.Second,
+		IdleTimeout:   2 * time.Minute,
 		MaxHeader:     16 << 10,
 		JoinTimeout:   10 * time.Second,
 		PublishWait:   2 * time.Second,

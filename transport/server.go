@@ -61,14 +61,11 @@ type Server struct {
 	counts   counts
 	sockets  sockets
 	failures rate.Sometimes // what publishers meet when the backend is away is logged now and then
-	idle     time.Duration  // how long a connection waits for its next request, and HTTP/2 for its next stream
 	asked    atomic.Int32   // commands of other nodes that are being done
 	surveys  chan struct{}  // full while the writers are asked for what operators want to know
 
 	publishTime [carriers]*otel.Histogram // nil unless Config.Measured
 }
-
-const idleTimeout = 2 * time.Minute
 
 // New returns a server for b. It starts nothing but opens the poller; call Serve, once.
 func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
@@ -85,7 +82,7 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 	if s.policies == nil {
 		s.policies = new(middleware.Policies)
 	}
-	s.sockets.server, s.idle = s, idleTimeout
+	s.sockets.server = s
 	s.failures.First, s.failures.Interval = 10, time.Second
 	s.counts.init()
 	if c.Measured() {
@@ -194,7 +191,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 		TLSConfig:         t,
 		ReadHeaderTimeout: s.config.HeaderTimeout,
 		ReadTimeout:       s.config.HeaderTimeout + s.config.BodyTimeout, // of requests; streams lift it
-		IdleTimeout:       s.idle,
+		IdleTimeout:       s.config.IdleTimeout,
 		MaxHeaderBytes:    s.config.MaxHeader,
 		Protocols:         new(http.Protocols),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
