@@ -124,6 +124,10 @@ func DefaultConfig() Config {
 	}
 }
 
+// answerTime is how long a request has from the end of its head until its answer is taken: for its body, for the backend, and for
+// whoever asked to read. Without it one who never reads would be waited for without end.
+func (c *Config) answerTime() time.Duration { return c.BodyTimeout + c.PublishWait + c.WriteTimeout }
+
 // Measured reports whether writes and publishes are measured.
 func (c *Config) Measured() bool { return c.Metrics || c.Admin }
 

@@ -13,6 +13,16 @@ import (
 	"sluice/transport/wsframe"
 )
 
+// crammed opens a connection with next to no room for what comes back.
+func (n *node) crammed(t *testing.T) *net.TCPConn {
+	t.Helper()
+	c := n.silent(t).(*net.TCPConn)
+	if err := c.SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // pour writes what until nobody takes it any more, and returns how often it was taken.
 func pour(c net.Conn, what string, times int) int {
 	for i := range times {
@@ -22,6 +32,36 @@ func pour(c net.Conn, what string, times int) int {
 		}
 	}
 	return times
+}
+
+// Whoever asks and never reads the answers is given up: requests end, and so does their socket.
+func TestAnswersThatNobodyReads(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	n := newNode(t, func(c *Config) {
+		c.HeaderTimeout, c.BodyTimeout, c.WriteTimeout, c.Heartbeat = limit, limit, limit, 200*time.Millisecond
+	})
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		c := n.silent(t)
+		asked := pour(c, strings.Repeat("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 100), 10_000)
+		if asked == 10_000 {
+			t.Fatal("all of a million requests were taken")
+		}
+		n.open(t, 0)
+	})
+	t.Run("HTTP/2", func(t *testing.T) {
+		c := n.crammed(t)
+		wide := h2Frame(h2SettingsKind, 0, 0, "\x00\x04\x7f\xff\xff\xff") + h2Frame(8, 0, 0, "\x7f\x00\x00\x00") // windows of 2 GiB: TCP alone is in the way
+		if _, err := io.WriteString(c, preface+wide+h2Frame(h2Headers, endStream|endHeaders, 1, h2Stream)); err != nil {
+			t.Fatal(err)
+		}
+		n.has(t, 1)
+		for i := 0; n.sessions.Load() > 0 && i < 4000; i++ {
+			n.publish("a", body(i), "live=1")
+		}
+		n.has(t, 0)
+		http.DefaultClient.CloseIdleConnections()
+		n.open(t, 0)
+	})
 }
 
 // has waits until there are so many sessions.

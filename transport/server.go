@@ -191,11 +191,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, t *tls.Config) erro
 		TLSConfig:         t,
 		ReadHeaderTimeout: s.config.HeaderTimeout,
 		ReadTimeout:       s.config.HeaderTimeout + s.config.BodyTimeout, // of requests; streams lift it
+		WriteTimeout:      s.config.answerTime(),                         // from the end of the head on; streams lift it
 		IdleTimeout:       s.config.IdleTimeout,
 		MaxHeaderBytes:    s.config.MaxHeader,
 		Protocols:         new(http.Protocols),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250, WriteByteTimeout: s.config.WriteTimeout},
 	}
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetHTTP2(t != nil)
