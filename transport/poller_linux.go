@@ -102,30 +102,26 @@ func (p *poller) detach(c net.Conn, s *session) (*fdLink, bool) {
 		l.seat = place.detach()
 	}
 	_ = c.Close() // the duplicate keeps the connection
-	s.server.tune(fd)
 	return l, true
 }
 
-// tune bounds what the kernel keeps for a reader that has stopped: without it 4 MB are swallowed
-// before a write blocks, and what is owed can't be conflated any more.
-func (s *Server) tune(fd int) {
-	if n := s.config.UnsentLimit; n > 0 {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
-	}
-	if n := s.config.SendBuffer; n > 0 {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, n)
-	}
-}
-
-// mistrust has the kernel give up on a peer that vanished without a word: by what stays unacknowledged. It is for all connections, those
-// that stay in Go's net package too; without it the kernel tries for a quarter of an hour.
-func (s *Server) mistrust(c *net.TCPConn) {
+// tune bounds what the kernel keeps for a peer that does not read: without it 4 MB are swallowed before a write blocks, and what is
+// owed can't be conflated any more. And it has the kernel give up on one that vanished without a word, by what stays unacknowledged;
+// else it tries for a quarter of an hour. It is for all connections, those that stay in Go's net package too.
+func (s *Server) tune(c *net.TCPConn) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return // it is closed
 	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((s.config.WriteTimeout+2*s.config.Heartbeat)/time.Millisecond))
+	_ = raw.Control(func(handle uintptr) {
+		fd := int(handle)
+		if n := s.config.UnsentLimit; n > 0 {
+			_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
+		}
+		if n := s.config.SendBuffer; n > 0 {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, n)
+		}
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((s.config.WriteTimeout+2*s.config.Heartbeat)/time.Millisecond))
 	})
 }
 

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every connection is given up by the kernel when what was sent is not acknowledged: those that TLS is spoken on, and those that are
-// answered, too.
-func TestVanishedPeers(t *testing.T) {
-	n := newNode(t, func(c *Config) { c.WriteTimeout, c.Heartbeat = 3*time.Second, time.Second })
+// What the kernel keeps for a peer is bounded on every connection, and it gives up when what was sent is not acknowledged: on those that TLS
+// is spoken on, and those that are answered, too.
+func TestEveryConnectionIsTuned(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.WriteTimeout, c.Heartbeat, c.UnsentLimit = 3*time.Second, time.Second, 12345 })
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +34,9 @@ func TestVanishedPeers(t *testing.T) {
 	_ = raw.Control(func(fd uintptr) {
 		if ms, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); ms != 5000 || err != nil {
 			t.Errorf("TCP_USER_TIMEOUT is %d ms, %v, want 5000", ms, err)
+		}
+		if n, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); n != 12345 || err != nil {
+			t.Errorf("TCP_NOTSENT_LOWAT is %d, %v, want 12345", n, err)
 		}
 	})
 }

@@ -14,7 +14,7 @@ func newPoller() (*poller, error) { return &poller{}, nil }
 
 func (*poller) run(ctx context.Context) { <-ctx.Done() }
 
-func (*Server) mistrust(*net.TCPConn) {}
+func (*Server) tune(*net.TCPConn) {}
 
 type fdLink struct{ link }
 

@@ -48,7 +48,7 @@ func (l *sockets) Accept() (net.Conn, error) {
 			continue
 		}
 		if tcp, ok := c.(*net.TCPConn); ok {
-			l.server.mistrust(tcp)
+			l.server.tune(tcp)
 			return &tcpSocket{TCPConn: tcp, seat: seat}, nil
 		}
 		return &otherSocket{Conn: c, seat: seat}, nil
