@@ -14,6 +14,7 @@ type nowhere struct{}
 
 func (nowhere) write(b []byte, _ bool) (int, bool, error) { return len(b), false, nil }
 func (nowhere) pinned() int                               { return 0 }
+func (nowhere) unread() bool                              { return false }
 func (nowhere) finish()                                   {}
 func (nowhere) close()                                    {}
 

@@ -133,3 +133,48 @@ func TestFloodAfterTheEnd(t *testing.T) {
 		t.Errorf("%d more frames were refused one by one after the end", got-was)
 	}
 }
+
+// Who was not heard because the node was held up is not silent.
+func TestSilenceOfTheNode(t *testing.T) {
+	const beat = 100 * time.Millisecond
+	for _, row := range []struct {
+		name   string
+		holdUp func(n *node)
+		why    string
+	}{
+		{"writers", func(n *node) {
+			for _, w := range n.writers {
+				w.post(func() { time.Sleep(6 * beat) })
+			}
+			time.Sleep(6 * beat)
+		}, "nobody was asked meanwhile, as after a machine was suspended"},
+		{"poller", func(n *node) {
+			n.poller.mu.Lock()
+			time.Sleep(6 * beat)
+			n.poller.mu.Unlock()
+		}, "what clients have said waits to be read, as while others flood"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			n := newNode(t, func(c *Config) { c.Heartbeat = beat })
+			c := n.ws("channel=a", subprotocolJSON)
+			c.want("welcome")
+			ended := make(chan error, 1)
+			go func() { // it answers pings
+				for {
+					if _, _, err := c.ReadMessage(); err != nil {
+						ended <- err
+						return
+					}
+				}
+			}()
+			row.holdUp(n)
+			select {
+			case err := <-ended:
+				t.Errorf("%v: %s", err, row.why)
+			case <-time.After(4 * beat):
+				_ = c.Close()
+				<-ended
+			}
+		})
+	}
+}

@@ -17,6 +17,8 @@ type link interface {
 	write(b []byte, shared bool) (n int, busy bool, err error)
 	// pinned is how many bytes of a write that is under way the link holds. Its writer calls it.
 	pinned() int
+	// unread reports whether something has come that nobody has read yet.
+	unread() bool
 	// finish ends the output once all of it is written (FIN); the peer may still send.
 	finish()
 	// close gives the socket up. It may be called more than once.
@@ -60,6 +62,9 @@ func (l *streamLink) write(b []byte, shared bool) (int, bool, error) {
 }
 
 func (l *streamLink) pinned() int { return l.size }
+
+// unread is not known: what comes is read at once.
+func (l *streamLink) unread() bool { return false }
 
 // finish closes at once: TLS and HTTP/2 tell the end of the stream themselves.
 func (l *streamLink) finish() { l.close() }

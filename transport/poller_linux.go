@@ -199,6 +199,16 @@ func (l *fdLink) write(b []byte, _ bool) (int, bool, error) {
 // pinned is nothing: what the socket does not take, the session keeps.
 func (l *fdLink) pinned() int { return 0 }
 
+func (l *fdLink) unread() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 {
+		return false
+	}
+	n, err := unix.IoctlGetInt(l.fd, unix.TIOCINQ)
+	return err == nil && n > 0
+}
+
 func (l *fdLink) unwait() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

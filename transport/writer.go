@@ -32,6 +32,8 @@ type writer struct {
 	cursor   int          // where the sweep is in sessions
 	step     *time.Ticker // of the sweep
 	clock    int64        // server's milliseconds when the pass or the sweep began
+	swept    int64        // when the last step of the sweep was
+	resumed  int64        // when the node went on that had been held up; what clients did not do before was not their fault
 	number   uint32       // of the pass
 	wrote    int          // writes in this pass
 	again    int          // of them, to sessions that had one in the pass before
@@ -350,6 +352,10 @@ func (w *writer) endSlow(s *session) {
 // sweep looks after a sixteenth of the sessions: heartbeats, deadlines, and the drain.
 func (w *writer) sweep() {
 	w.clock = w.server.now()
+	if w.clock-w.swept > w.server.config.Heartbeat.Milliseconds()/2 { // of some fifteen steps that there should have been
+		w.resumed = w.clock
+	}
+	w.swept = w.clock
 	if w.meter != nil {
 		w.meter.begin()
 	}
@@ -379,7 +385,7 @@ func (w *writer) tend(s *session, now int64) {
 		if now > s.wait {
 			w.drop(s, s.why)
 		}
-	case s.busy && now-max(s.wroteAt, s.owedAt) > c.WriteTimeout.Milliseconds(), // it takes nothing
+	case s.busy && now-max(s.wroteAt, s.owedAt, w.resumed) > c.WriteTimeout.Milliseconds(), // it takes nothing
 		s.owedAt != 0 && now-s.owedAt > c.MaxLag.Milliseconds(): // it takes next to nothing
 		w.drop(s, closedSlow)
 	case s.ending:
@@ -387,7 +393,7 @@ func (w *writer) tend(s *session, now int64) {
 		w.sendAway(s)
 	case s.wait != 0 && now > s.wait:
 		w.giveUp(s)
-	case s.ws != nil && !s.busy && now-s.seen.Load() > beat*5/2: // while it is busy it can't have seen the ping
+	case s.ws != nil && !s.busy && now-max(s.seen.Load(), w.resumed) > beat*5/2 && !s.link.unread(): // while it is busy it can't have seen the ping
 		w.end(s, closeSilent, "no sign of life")
 		s.why = closedSilent
 	case s.ws != nil && s.ws.half(now) > c.BodyTimeout.Milliseconds():
