@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,7 @@ type node struct {
 	addr  string // host:port; a restart keeps it
 	flags []string
 	env   []string // NAME=value, besides what the test has itself
+	path  string   // of the program
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the process has ended and its log is complete
 
@@ -46,7 +48,25 @@ func startNode(t *testing.T, name string, flags ...string) *node {
 // and OTEL_…, do not reach a node.
 func startNodeIn(t *testing.T, env []string, name string, flags ...string) *node {
 	t.Helper()
-	n := &node{t: t, name: name, flags: flags, env: env}
+	return startProgram(t, program, env, name, flags...)
+}
+
+// startUnwatched is startNode without the race detector, for what is about memory and time: it takes several times of both.
+func startUnwatched(t *testing.T, name string, flags ...string) *node {
+	t.Helper()
+	path := program
+	if len(buildFlags) > 0 {
+		path = filepath.Join(t.TempDir(), "sluice")
+		if out, err := exec.Command("go", "build", "-o", path, "..").CombinedOutput(); err != nil {
+			t.Fatalf("build the program: %v\n%s", err, out)
+		}
+	}
+	return startProgram(t, path, nil, name, flags...)
+}
+
+func startProgram(t *testing.T, path string, env []string, name string, flags ...string) *node {
+	t.Helper()
+	n := &node{t: t, name: name, flags: flags, env: env, path: path}
 	n.addr = n.start("127.0.0.1:0")
 	t.Cleanup(func() {
 		n.kill()
@@ -76,7 +96,7 @@ func tail(s string, n int) string {
 func (n *node) start(addr string) string {
 	n.t.Helper()
 	args := append([]string{"--dev", "--listen", addr, "--log-format", "json"}, n.flags...)
-	n.cmd = exec.Command(program, args...)
+	n.cmd = exec.Command(n.path, args...)
 	n.cmd.SysProcAttr = orphanless()
 	n.cmd.Env = append(outside(), n.env...)
 	r, w, err := os.Pipe()
