@@ -104,7 +104,7 @@ func (f *tail) follow(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { hangUp(conn) })
 	defer stop()
 	silence := tailTimeout
-	alive := func() { conn.SetReadDeadline(time.Now().Add(silence)) }
+	alive := func() { _ = conn.SetReadDeadline(time.Now().Add(silence)) }
 	conn.SetPingHandler(func(data string) error {
 		alive()
 		return conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(tailTimeout))
@@ -135,7 +135,7 @@ func (f *tail) follow(ctx context.Context) error {
 func hangUp(conn *websocket.Conn) {
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second)) // as a courtesy
-	conn.Close()
+	_ = conn.Close()
 }
 
 func (f *tail) dial(ctx context.Context) (*websocket.Conn, error) {
@@ -161,7 +161,7 @@ func (f *tail) dial(ctx context.Context) (*websocket.Conn, error) {
 		return nil, unreachable(f.base, err)
 	}
 	if conn.Subprotocol() != subprotocol {
-		conn.Close()
+		_ = conn.Close()
 		return nil, &refusal{fmt.Errorf("%s does not speak %s; is it a node of Sluice?", f.base, subprotocol), true}
 	}
 	conn.SetReadLimit(maxFrame)

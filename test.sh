@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The one test command: formatting, vet, staticcheck, all Go and JavaScript tests with the race
+# The one test command: formatting, vet, staticcheck, known vulnerabilities, all Go and JavaScript tests with the race
 # detector, a real Redis, Prometheus, Jaeger and Chromium, and a round of fuzzing.
 #
 #   ./test.sh          everything, some minutes; the first time some more, since Jaeger is built then
@@ -13,6 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 mapfile -t modules < <(find . -name go.mod -not -path '*/node_modules/*' -printf '%h\n' | sort) # the first is this one
 fuzz_runs=4000 # of each fuzz target, some two seconds: where a time is given, go test may fail with the end of it
 
@@ -142,6 +143,33 @@ in_modules() {
 	return $status
 }
 
+# vulnerable reports code that reaches a known vulnerability, in any module. Its database is on the network (vuln.go.dev, or what
+# GOVULNDB names): without it nothing is known, which is said and is no failure.
+vulnerable() {
+	local module out code status=0
+	GOBIN=$scratch go install "$govulncheck" || return
+	for module in "${modules[@]}"; do
+		code=0
+		out=$(cd "$module" && "$scratch/govulncheck" -db "${GOVULNDB-https://vuln.go.dev}" ./... 2>&1) || code=$?
+		case "$code" in
+		0) ;;
+		3) # findings; run by go run it would be 1
+			printf 'in %s:\n%s\n' "$module" "$out"
+			status=1
+			;;
+		*)
+			if grep -q '^govulncheck: fetching vulnerabilities: ' <<<"$out"; then
+				printf 'NOT CHECKED: the database of vulnerabilities could not be read: %s\n' "$(tail -n 1 <<<"$out")"
+				return
+			fi
+			printf 'in %s:\n%s\n' "$module" "$out"
+			status=1
+			;;
+		esac
+	done
+	return $status
+}
+
 # scripts checks the syntax of what browsers get; tests of it are started by the Go tests of static/.
 scripts() {
 	local file status=0
@@ -183,6 +211,7 @@ all() {
 	step "gofmt" formatted
 	step "go vet" in_modules go vet ./...
 	step "staticcheck" in_modules go run "$staticcheck" ./...
+	step "known vulnerabilities" vulnerable
 	step "JavaScript syntax" scripts
 	mapfile -t packages < <(go list ./... | grep -v '/e2e$')
 	go_tests "tests" . -race -shuffle=on -timeout 5m "${packages[@]}"
