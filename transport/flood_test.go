@@ -238,12 +238,12 @@ func TestHTTP2Floods(t *testing.T) {
 				t.Errorf("%d sessions: one connection may have 250 streams", k)
 			}
 			_ = c.Close()
+			for deadline := time.Now().Add(10 * time.Second); n.sessions.Load() > 1; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d sessions are left of the flood", n.sessions.Load()-1)
+				}
+			}
 		})
-	}
-	for deadline := time.Now().Add(10 * time.Second); n.sessions.Load() > 1; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d sessions are left of the floods", n.sessions.Load()-1)
-		}
 	}
 	good.close()
 	http.DefaultClient.CloseIdleConnections()
