@@ -10,12 +10,12 @@ import (
 // What a session was granted ends: with its token, with that of a subscription, or because it is taken back. All of it is
 // the writer's to do.
 
-// at converts a time to the server's milliseconds; the zero time is 0, never.
+// at converts a time to the server's milliseconds, never to one that is over before t; the zero time is 0, never.
 func (s *Server) at(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	return max(1, s.now()+time.Until(t).Milliseconds())
+	return max(1, s.now()+time.Until(t).Milliseconds()+2) // both are cut off
 }
 
 // bound has s looked at when something of it ends; 0 is never.
