@@ -14,7 +14,7 @@ import (
 )
 
 // loadText loads settings from args, environment and the text of a file.
-func loadText(t *testing.T, file string, env []string, args ...string) (*Loaded, error) {
+func loadText(t testing.TB, file string, env []string, args ...string) (*Loaded, error) {
 	t.Helper()
 	if file != "" {
 		path := filepath.Join(t.TempDir(), "sluice.yaml")

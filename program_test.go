@@ -31,13 +31,13 @@ type node struct {
 }
 
 // startNode runs a node with these settings on a free port, until the test ends at the latest.
-func startNode(t *testing.T, args ...string) *node {
+func startNode(t testing.TB, args ...string) *node {
 	t.Helper()
 	return startNodeAs(t, func(*Program) {}, args...)
 }
 
 // startNodeAs starts a node after prepare has changed something in it.
-func startNodeAs(t *testing.T, prepare func(*Program), args ...string) *node {
+func startNodeAs(t testing.TB, prepare func(*Program), args ...string) *node {
 	t.Helper()
 	l, err := loadText(t, "", nil, append([]string{"--listen=127.0.0.1:0", "--drain-time=0"}, args...)...)
 	if err != nil {
@@ -65,7 +65,7 @@ func startNodeAs(t *testing.T, prepare func(*Program), args ...string) *node {
 }
 
 // wait returns when the node has ended.
-func (n *node) wait(t *testing.T) {
+func (n *node) wait(t testing.TB) {
 	t.Helper()
 	select {
 	case err := <-n.done:

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"sluice/broker"
 	"sluice/broker/memory"
+	"sluice/middleware/auth"
 )
 
 // nowhere is a link that takes everything at once.
@@ -25,14 +27,30 @@ func BenchmarkFanout(b *testing.B) {
 		for _, messages := range []int{1, 32} {
 			for over, f := range []format{sse{}, wsJSON{}} {
 				b.Run(fmt.Sprintf("metrics=%v/messages=%d/%s", metrics, messages, transports[over]), func(b *testing.B) {
-					benchFanout(b, metrics, messages, f, carrier(over))
+					benchFanout(b, everyone{}, metrics, messages, f, carrier(over))
 				})
 			}
 		}
 	}
 }
 
-func benchFanout(b *testing.B, metrics bool, messages int, f format, over carrier) {
+// BenchmarkFanoutAccess is the same for sessions that may listen as long as they like, and for those whose token and subscription end in an
+// hour: a delivery asks nobody.
+func BenchmarkFanoutAccess(b *testing.B) {
+	token := &pass{Identity: auth.Identity{Subject: "alice", TokenID: "t1", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}, channels: []string{"a"}}
+	for _, who := range []struct {
+		name  string
+		grant Grant
+	}{{"open", everyone{}}, {"token", token}} {
+		for over, f := range []format{sse{}, wsJSON{}} {
+			b.Run(fmt.Sprintf("access=%s/%s", who.name, transports[over]), func(b *testing.B) {
+				benchFanout(b, who.grant, false, 1, f, carrier(over))
+			})
+		}
+	}
+}
+
+func benchFanout(b *testing.B, grant Grant, metrics bool, messages int, f format, over carrier) {
 	const sessions = 1000
 	c := DefaultConfig()
 	c.Access, c.Writers, c.Metrics = everyone{}, 1, metrics
@@ -47,13 +65,17 @@ func benchFanout(b *testing.B, metrics bool, messages int, f format, over carrie
 	}
 	defer func() { _ = s.poller.file.Close() }()
 	w := s.writers[0]
+	var admitted []auth.Admission
+	if end := grant.Who().Expires; !end.IsZero() {
+		admitted = []auth.Admission{{Until: end, Signed: true}}
+	}
 	for range sessions {
-		ss := s.newSession(everyone{}, over)
+		ss := s.newSession(grant, over)
 		ss.format, ss.link = f, nowhere{}
 		if over == overWS {
 			ss.ws = &wsInput{}
 		}
-		w.start(ss, &listenRequest{channels: []string{"a"}, since: make([]broker.Position, 1)})
+		w.start(ss, &listenRequest{channels: []string{"a"}, since: make([]broker.Position, 1), grant: grant, admitted: admitted})
 	}
 	for w.sessions[sessions-1].state != open {
 		<-w.wake
