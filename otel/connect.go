@@ -12,7 +12,7 @@ import (
 // not. It is for one goroutine at a time. All methods may be called on nil.
 type Connect struct {
 	tracer  *Tracer
-	over    string // ws or sse
+	over    string // ws, sse or poll
 	attrs   []attribute.KeyValue
 	parent  Context // of a caller who is trusted
 	caller  Context // of one who is not, to link to
@@ -34,8 +34,8 @@ type Replay struct {
 }
 
 // Connect begins the span of a request to listen, nil if it is not sampled. caller is the traceparent that came along, begin a time of Now.
-func (t *Tracer) Connect(over, route, scheme, caller string, begin int64) *Connect {
-	c := &Connect{tracer: t, over: over, begin: begin, wall: t.clock.wall(), attrs: requestAttributes("GET", route, route, scheme)}
+func (t *Tracer) Connect(over, method, route, scheme, caller string, begin int64) *Connect {
+	c := &Connect{tracer: t, over: over, begin: begin, wall: t.clock.wall(), attrs: requestAttributes(method, route, route, scheme)}
 	from, told := ParseContext(caller)
 	switch {
 	case told && t.config.Trust == TrustParent:

@@ -106,7 +106,7 @@ func TestConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, nil)
 		sampled := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-		c := r.Connect("sse", "/sse", "http", sampled, Now())
+		c := r.Connect("sse", "GET", "/sse", "http", sampled, Now())
 		c.Session("abc")
 		for range 3 {
 			c.Replay("news").Add(sampled)
@@ -115,7 +115,7 @@ func TestConnect(t *testing.T) {
 		time.Sleep(4 * time.Millisecond)
 		c.End(200, "")
 		c.End(200, "again")
-		r.Connect("ws", "/ws", "http", "", Now()).End(403, "forbidden")
+		r.Connect("ws", "GET", "/ws", "http", "", Now()).End(403, "forbidden")
 		synctest.Wait()
 		r.want(`
 			connect sse [server] session=abc status_code=200 →caller

@@ -281,7 +281,7 @@ func TestSpansLast(t *testing.T) {
 		d.Wrote(w)
 		r.Ack(w.Session, w.Over, d.Context().String(), w.End)
 		r.Outlier(r.arrival(1), w)
-		c := r.Connect("ws", "/ws", "http", "", Now())
+		c := r.Connect("ws", "GET", "/ws", "http", "", Now())
 		c.Replay("ticker.a").Add("")
 		c.End(101, "")
 		_, request := r.Request(t.Context(), "POST", "/publish", "/publish", "http", "")

@@ -126,8 +126,8 @@ func (s *Server) adminSessions(c echo.Context) error {
 			return err
 		}
 	}
-	if q.Has("transport") && transport != carrierNames[overSSE] && transport != carrierNames[overWS] {
-		return problem(BadRequest, "transport is sse or ws")
+	if q.Has("transport") && !slices.Contains(carrierNames[:streams], transport) {
+		return problem(BadRequest, "transport is sse, ws or poll")
 	}
 	by := make([]observer, len(s.writers))
 	err = s.survey(c.Request().Context(), func(i int, w *writer) func() bool {
@@ -242,7 +242,7 @@ func (o *observer) lag(f *feed) (messages uint64, history bool) {
 func (o *observer) row(s *session, channels int) sessionRow {
 	row := sessionRow{
 		ID: s.name(), Transport: carrierNames[s.over], Format: formatNames[s.format.slot()].name, State: stateNames[s.state],
-		Busy: s.busy, Leaving: s.leaveAt != 0, Subscriptions: len(s.feeds), Channels: make([]cursorRow, 0, len(s.feeds)),
+		Busy: s.busy, Leaving: s.leaveAt != 0 && (s.writer.draining || s.server.now() >= s.leaveAt), Subscriptions: len(s.feeds), Channels: make([]cursorRow, 0, len(s.feeds)),
 	}
 	if s.ending {
 		row.State = stateNames[closing]

@@ -63,7 +63,11 @@ func (s *Server) admit(r *http.Request, ss *session, channels int) *Problem {
 	}
 	l, who := s.limits, subject(ss.grant())
 	most := l.connectionsOf(ss.grant()) // all that the grant is asked is asked before anything is counted: it may panic
-	if p := l.settle(limitConnect, r, ss.grant(), 1); p != nil {
+	kind := limitConnect
+	if ss.over == overPoll {
+		kind = limitPoll
+	}
+	if p := l.settle(kind, r, ss.grant(), 1); p != nil {
 		return p
 	}
 	if s.sessions.Add(1) > int64(s.config.MaxSessions) {

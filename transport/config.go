@@ -43,14 +43,15 @@ type Config struct {
 	// called concurrently. nil: nothing ever does.
 	Lacks func() string
 
-	Heartbeat    time.Duration // the longest silence that a client sees
-	Retry        time.Duration // SSE retry and reconnect delays are drawn from [Retry, 2×Retry)
-	Coalesce     time.Duration // under load, the longest that a message waits to share a write; 0 never waits
-	Writers      int           // writer goroutines; 0 is one a core
-	WriteTimeout time.Duration // a socket that took nothing for this long while something was owed is closed
-	MaxLag       time.Duration // a session whose oldest owed byte is older than this is closed; bounds trickling readers
-	UnsentLimit  int           // bytes that the kernel may hold unsent per connection (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel
-	SendBuffer   int           // bytes of kernel send buffer per connection (SO_SNDBUF); 0 leaves it to the kernel
+	Heartbeat     time.Duration // the longest silence that a client sees
+	Retry         time.Duration // SSE retry and reconnect delays are drawn from [Retry, 2×Retry)
+	Coalesce      time.Duration // under load, the longest that a message waits to share a write; 0 never waits
+	Writers       int           // writer goroutines; 0 is one a core
+	WriteTimeout  time.Duration // a socket that took nothing for this long while something was owed is closed
+	MaxLag        time.Duration // a session whose oldest owed byte is older than this is closed; bounds trickling readers
+	MaxStreamLife time.Duration // an SSE stream is told to reconnect when it is as old as this to 1.2 times this, drawn for each; 0: never
+	UnsentLimit   int           // bytes that the kernel may hold unsent per connection (TCP_NOTSENT_LOWAT); 0 leaves it to the kernel
+	SendBuffer    int           // bytes of kernel send buffer per connection (SO_SNDBUF); 0 leaves it to the kernel
 
 	MaxSessions   int           // connections at once
 	MaxChannels   int           // channels per connection
@@ -65,6 +66,7 @@ type Config struct {
 	MaxHeader     int           // bytes of a request's head
 	JoinTimeout   time.Duration // how long a new session waits for the backend before it is sent away
 	PublishWait   time.Duration // how long a publish may take before it is answered with 503
+	PollWait      time.Duration // how long a poll is held at most, and if it does not say how long
 	DrainTime     time.Duration // over which a stopping node spreads the closing of its sessions
 
 	// Of one client, a subject or else an address, over all its connections. A rate of 0 is no limit.
@@ -97,6 +99,7 @@ func DefaultConfig() Config {
 		Coalesce:      time.Millisecond,
 		WriteTimeout:  20 * time.Second,
 		MaxLag:        time.Minute,
+		MaxStreamLife: 15 * time.Minute,
 		UnsentLimit:   16 << 10,
 		MaxSessions:   100_000,
 		MaxChannels:   64,
@@ -113,6 +116,7 @@ func DefaultConfig() Config {
 		MaxHeader:     16 << 10,
 		JoinTimeout:   10 * time.Second,
 		PublishWait:   2 * time.Second,
+		PollWait:      20 * time.Second,
 		DrainTime:     5 * time.Second,
 		RevokeFor:     25 * time.Hour,
 
@@ -138,6 +142,8 @@ func (c *Config) check() error {
 		return errors.New("transport: Config.Access is nil: say who may listen and publish")
 	case c.Heartbeat < 100*time.Millisecond:
 		return errors.New("transport: Config.Heartbeat is under 100ms")
+	case c.PollWait < 0, c.MaxStreamLife < 0:
+		return errors.New("transport: Config.PollWait or MaxStreamLife is negative")
 	case c.MaxSessions < 1, c.MaxChannels < 1, c.MaxMessage < 1, c.MaxBatch < 1, c.MaxCommand < 1, c.MaxSubscriptions < 1:
 		return errors.New("transport: a Config.Max… is under 1")
 	case !(c.ConnectRate >= 0), !(c.PublishRate >= 0), !(c.ClientCommandRate >= 0), c.ClientByteRate < 0,

@@ -9,7 +9,7 @@ import (
 	"sluice/otel"
 )
 
-// The spans of requests: of publishes from their head to the answer, of streams and WebSockets until the session has what it came for.
+// The spans of requests: of publishes and polls from their head to the answer, of streams and WebSockets until the session has what it came for.
 
 // tracing begins the server span of a request to publish, in which all that is logged and published is.
 func (s *Server) tracing(next echo.HandlerFunc) echo.HandlerFunc {
@@ -49,7 +49,7 @@ func (s *Server) connecting(over carrier) echo.MiddlewareFunc {
 		}
 		return func(c echo.Context) error {
 			r := c.Request()
-			connect := t.Connect(carrierNames[over], c.Path(), c.Scheme(), r.Header.Get("Traceparent"), broker.Now())
+			connect := t.Connect(carrierNames[over], r.Method, c.Path(), c.Scheme(), r.Header.Get("Traceparent"), broker.Now())
 			if connect == nil {
 				return next(c)
 			}

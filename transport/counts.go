@@ -18,19 +18,20 @@ type carrier uint8
 const (
 	overSSE carrier = iota
 	overWS
+	overPoll
 	overHTTP // publishes only
 	carriers
 
 	streams = overHTTP // how many carriers deliver
 )
 
-var carrierNames = [carriers]string{"sse", "ws", "http"}
+var carrierNames = [carriers]string{"sse", "ws", "poll", "http"}
 
 // formatNames are the labels of the wire formats, by slot.
-var formatNames = [broker.MaxFormats]struct {
+var formatNames = [formats]struct {
 	over carrier
 	name string
-}{slotSSE: {overSSE, "plain"}, slotSSEJSON: {overSSE, "json"}, slotWS: {overWS, "plain"}, slotWSJSON: {overWS, subprotocolJSON}}
+}{slotSSE: {overSSE, "plain"}, slotSSEJSON: {overSSE, "json"}, slotWS: {overWS, "plain"}, slotWSJSON: {overWS, subprotocolJSON}, slotPoll: {overPoll, "json"}}
 
 // limitKind is what came too often.
 type limitKind uint8
@@ -39,6 +40,7 @@ const (
 	limitConnect limitKind = iota
 	limitPublish
 	limitCommand        // of a client
+	limitPoll           // counts as a command
 	limitSessionCommand // of a connection
 	limitSessionQueue   // commands that wait
 	limitGranted        // what a grant says
@@ -61,7 +63,7 @@ const (
 )
 
 var limitNames = [limitKinds]string{
-	limitConnect: "connect", limitPublish: "publish", limitCommand: "command",
+	limitConnect: "connect", limitPublish: "publish", limitCommand: "command", limitPoll: "poll",
 	limitSessionCommand: "session_command", limitSessionQueue: "session_queue",
 	limitGranted: "granted", limitBytes: "bytes",
 	limitAddressConnections: "address_connections", limitSubjectConnections: "subject_connections", limitAddressSockets: "address_sockets",
@@ -73,8 +75,8 @@ var limitNames = [limitKinds]string{
 // counts are what a server counts, but for what is measured per write. They are counted whether anybody asks or not: none of it is per message
 // delivered.
 type counts struct {
-	sessions      [broker.MaxFormats]atomic.Int64 // open now, by format
-	subscriptions [streams]atomic.Int64           // there now
+	sessions      [formats]atomic.Int64 // open now, by format
+	subscriptions [streams]atomic.Int64 // there now
 	connects      [streams]results
 	publishes     [carriers]results
 	closes        [streams][closeReasons]atomic.Int64
@@ -154,7 +156,7 @@ func (s *Server) Measure(r *otel.Readings) {
 	s.measureLag(r)
 	for i := range carriers {
 		for code, n := range s.counts.publishes[i] {
-			if i != overSSE && answered(code) { // over SSE nobody publishes
+			if i != overSSE && i != overPoll && answered(code) { // over these nobody publishes
 				r.Value(otel.Publishes, float64(n.Load()), carrierNames[i], string(code))
 			}
 		}

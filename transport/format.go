@@ -31,12 +31,14 @@ type format interface {
 	close(dst []byte, code uint16, reason string) []byte
 }
 
-// Slots for encodings that messages and batches remember, one per format (broker.MaxFormats).
+// Slots, one per format. Messages and batches remember the encodings of those below broker.MaxFormats.
 const (
 	slotSSE = iota
 	slotSSEJSON
 	slotWS
 	slotWSJSON
+	slotPoll // remembers nothing: it takes the envelopes of slotWSJSON
+	formats
 )
 
 // envelopeHead is how the envelope of a message begins; the channel follows.

@@ -114,8 +114,8 @@ func (l *limits) connectionsOf(g Grant) int {
 func (l *limits) settle(kind limitKind, r *http.Request, g Grant, n int) *Problem {
 	own, n := rateOf(g), max(n, 1)
 	from := l.of(kind)
-	if kind == limitConnect {
-		own = 0 // it is no message and no command
+	if kind == limitConnect || kind == limitPoll {
+		own = 0 // what the grant counts is messages and commands
 	}
 	if from == nil && own <= 0 && (kind != limitPublish || l.nodePublishes == nil) {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"sluice/otel"
 )
 
-// listenRequest is what a GET /sse or GET /ws asks for.
+// listenRequest is what a GET /sse, GET /ws or POST /poll asks for.
 type listenRequest struct {
 	channels []string
 	since    []broker.Position // one per channel; zero: from now on
@@ -79,16 +79,21 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 	if token == "" {
 		token = cmp.Or(q.Get("resume"), q.Get("lastEventId")) // the latter is how EventSource polyfills say it
 	}
+	l.resume(token)
+	return l, nil
+}
+
+// resume has l begin where token says; "" is now.
+func (l *listenRequest) resume(token string) {
 	if l.grant.Who().NoHistory {
 		if l.since = make([]broker.Position, len(l.channels)); token != "" {
 			l.gap = broker.NoHistory
 		}
-		return l, nil
+		return
 	}
 	if l.since, l.badToken = resume(token, l.channels); l.badToken != nil {
 		l.gap = broker.BadToken
 	}
-	return l, nil
 }
 
 // credentialParams are the parameters that Access reads.
@@ -99,9 +104,14 @@ func (s *Server) authorize(r *http.Request, l *listenRequest) (err error) {
 	if l.grant, err = s.config.Access.Authorize(r, auth.Listen); err != nil {
 		return denied(err)
 	}
+	return s.subscribe(r, l, nil)
+}
+
+// subscribe asks l's grant about its channels, with the tokens for single subscriptions that r shows, and some more.
+func (s *Server) subscribe(r *http.Request, l *listenRequest, more []string) error {
 	signed, err := s.config.Access.Signed(r)
 	if err == nil {
-		l.admitted, err = l.grant.Subscribe(r.Context(), l.channels, signed)
+		l.admitted, err = l.grant.Subscribe(r.Context(), l.channels, append(signed, more...))
 	}
 	if err != nil {
 		return denied(err)

@@ -1,8 +1,8 @@
 // Package transport carries messages between a broker and its clients: Server-Sent Events,
-// WebSocket and the publish API, on one HTTP server (docs/protocol.md).
+// WebSocket, polls and the publish API, on one HTTP server (docs/protocol.md).
 //
 // What it promises:
-//   - Both transports serve the same sessions: same order, same resume tokens, same limits.
+//   - All transports serve the same sessions: same order, same resume tokens, same limits.
 //   - A session that reads slowly costs nobody else anything: it is owed what is behind its cursors,
 //     and at most one write, of some 16 KiB of payloads, is held for it.
 //   - All that is ready for a session leaves in one write. After quiet a message leaves at once;
@@ -112,7 +112,7 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 //	recover        makes a panic an answer like any other, 500
 //	span           of a request to publish, or to listen; what is below is in it
 //	origin, CORS   before all that refuses for other reasons, so that an allowed page can read why
-//	rate limits    (connect-rate, publish-rate) of the client's address, before anyone's credentials are looked at
+//	rate limits    (connect-rate, client-command-rate, publish-rate) of the client's address, before anyone's credentials are looked at
 //	capacity       (max-sessions, node-connect-rate, memory-limit) before anybody's credentials cost a look elsewhere
 //	the handler    asks Access, then the limits of the subject (settle), and the size of the body
 //
@@ -140,6 +140,9 @@ func (s *Server) routes() http.Handler {
 	publish := s.limits.publishes.Middleware(s.limits.clients, func(c echo.Context, wait time.Duration) error {
 		return s.limits.refuse(limitPublish, c.Request(), wait)
 	})
+	polls := s.limits.commands.Middleware(s.limits.clients, func(c echo.Context, wait time.Duration) error {
+		return s.limits.refuse(limitPoll, c.Request(), wait)
+	})
 	gateStream, gateSocket := s.gate(s.refuseSSE), s.gate(func(_ echo.Context, p *Problem) error {
 		p.Retry = max(p.Retry, s.retry())
 		return p
@@ -147,11 +150,12 @@ func (s *Server) routes() http.Handler {
 	n := &s.counts
 	e.GET("/sse", s.serveSSE, s.connecting(overSSE), counting(n.connects[overSSE]), cors, stream, gateStream)
 	e.GET("/ws", s.serveWS, s.connecting(overWS), counting(n.connects[overWS]), cors, socket, gateSocket)
+	e.POST("/poll", s.servePoll, s.connecting(overPoll), counting(n.connects[overPoll]), cors, polls, gateSocket)
 	e.POST("/publish", s.servePublish, s.tracing, counting(n.publishes[overHTTP]), cors, publish, s.spare)
 	e.POST("/publish/*", s.servePublishRaw, s.tracing, counting(n.publishes[overHTTP]), cors, publish, s.spare)
 	e.POST("/ack", s.serveAck, cors)
 	e.POST("/sessions/:id", s.serveSession, cors)
-	for _, path := range []string{"/sse", "/publish", "/publish/*", "/ack", "/sessions/:id"} {
+	for _, path := range []string{"/sse", "/poll", "/publish", "/publish/*", "/ack", "/sessions/:id"} {
 		e.OPTIONS(path, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) }, cors)
 	}
 	e.GET("/healthz", s.serveHealth)

@@ -54,7 +54,7 @@ type session struct {
 	wroteAt  int64  // when bytes last went out
 	owed     *owed  // what the meter has to count when it is written; nil: nothing
 	owedAt   int64  // when rest was taken from the log; 0: there is none
-	leaveAt  int64  // when it is told to go, once the node drains
+	leaveAt  int64  // when it is told to go: once the node drains, and an SSE stream when it is old; 0: never
 	expires  int64  // when the next thing that it may do ends; 0: never
 }
 
@@ -148,7 +148,11 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 	}
 	b = append(scratch[:0], s.out...)
 	s.out = nil
-	for s.dirty != nil && len(b) < maxWrite {
+	most := maxWrite
+	if s.over == overPoll {
+		most = maxPoll
+	}
+	for s.dirty != nil && len(b) < most {
 		f := s.dirty
 		s.unmark(f)
 		if !f.begin() {
@@ -189,6 +193,9 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 		} else {
 			b = s.format.single(b, s, f, batch)
 		}
+	}
+	if s.over == overPoll {
+		return s.format.(*poll).answer(s, b), true
 	}
 	return b, false
 }

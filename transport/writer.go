@@ -260,7 +260,7 @@ func (w *writer) start(s *session, l *listenRequest) {
 	s.slot = int32(len(w.sessions))
 	w.sessions = append(w.sessions, s)
 	w.server.counts.sessions[s.format.slot()].Add(1)
-	if s.ws == nil {
+	if s.over == overSSE {
 		w.streams[s.id] = s
 	}
 	s.seen.Store(now)
@@ -281,6 +281,7 @@ func (w *writer) start(s *session, l *listenRequest) {
 	}
 	w.bound(s, w.server.at(l.grant.Who().Expires))
 	w.patience(s, l.grant.Who())
+	w.age(s, now)
 	if w.draining {
 		w.leaveLater(s, 0)
 	}
@@ -456,7 +457,11 @@ func (w *writer) drain() {
 	w.draining = true
 	w.step.Reset(20 * time.Millisecond)
 	for _, s := range w.sessions {
-		w.leaveLater(s, w.server.config.DrainTime)
+		over := w.server.config.DrainTime
+		if s.over == overPoll {
+			over = 0 // its client waits for an answer anyway, which says when to come back
+		}
+		w.leaveLater(s, over)
 	}
 }
 
@@ -467,9 +472,27 @@ func (w *writer) leaveLater(s *session, over time.Duration) {
 	}
 }
 
+// The delay that a stream is told that is old: these streams do not end all at once, and what is not stored is lost meanwhile.
+const (
+	agedRetry  = 50 * time.Millisecond
+	agedSpread = 200 * time.Millisecond
+)
+
+// age has an SSE stream sent away that is older than Config.MaxStreamLife. Others show signs of life.
+func (w *writer) age(s *session, now int64) {
+	if life := w.server.config.MaxStreamLife; life > 0 && s.over == overSSE {
+		s.leaveAt = now + (life + rand.N(life/5+1)).Milliseconds()
+	}
+}
+
 // sendAway lets a session go once it has been given what it is owed, or after twice its time.
 func (w *writer) sendAway(s *session) {
-	if s.paced {
+	delay := agedRetry + rand.N(agedSpread)
+	if w.draining {
+		delay = w.server.retry()
+	}
+	if s.paced && w.draining { // else the lane lets it go in its time, to the next stream
+
 		now := time.Now()
 		for _, f := range s.feeds {
 			if f.group.pace != nil {
@@ -482,6 +505,6 @@ func (w *writer) sendAway(s *session) {
 	if s.state == closed || s.owes() && w.server.now() < s.leaveAt+w.server.config.DrainTime.Milliseconds() {
 		return
 	}
-	s.out = s.format.reconnect(s.out, w.server.retry())
+	s.out = s.format.reconnect(s.out, delay)
 	w.end(s, closeRestart, "restart")
 }

@@ -4,7 +4,7 @@ import "net/netip"
 
 // Caller is who asks to connect or to subscribe, as the webhook is told. It is immutable.
 type Caller struct {
-	Transport string              // ws or sse
+	Transport string              // ws, sse or poll
 	Address   netip.Addr          // of the client, behind trusted proxies
 	Origin    string              // of the page; "": none
 	Path      string              // of the request, without the query

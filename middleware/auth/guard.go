@@ -213,7 +213,10 @@ func (c *Claims) identity() Identity {
 // caller describes who asks to connect.
 func (g *Guard) caller(r *http.Request, grant *Grant) *Caller {
 	c := &Caller{Transport: "sse", Origin: r.Header.Get("Origin"), Path: r.URL.Path, Who: grant.Identity}
-	if len(r.Header["Upgrade"]) > 0 {
+	switch {
+	case r.Method == http.MethodPost:
+		c.Transport = "poll"
+	case len(r.Header["Upgrade"]) > 0:
 		c.Transport = "ws"
 	}
 	if g.config.Address != nil {
