@@ -20,11 +20,14 @@ type poll struct {
 	pause time.Duration // the least between two answers with messages, since a rate is in force; 0: none
 	idle  time.Duration // what a client is told to wait that got nothing
 
+	cut *feed           // whose last batch is there in part, since pages of the history may be large; nil: none
+	at  broker.Position // where that part ends
+
 	problem *Problem // what is answered instead; nil: nothing has come in between
 	leave   bool     // the client is sent away
 }
 
-// maxPoll is where a poll's answer ends; a last batch may go beyond it.
+// maxPoll is where a poll's answer ends; a last message, or a batch that is no page of the history, may go beyond it.
 const maxPoll = 256 << 10
 
 func (*poll) slot() int { return slotPoll }
@@ -42,6 +45,25 @@ func (*poll) single(dst []byte, _ *session, _ *feed, b *broker.Batch) []byte {
 		dst = append(dst, ',')
 	}
 	return dst
+}
+
+// part returns so much of b, which f has taken, as there is room for in the answer. From where that ends the next poll goes on.
+func (p *poll) part(f *feed, b *broker.Batch, room int) *broker.Batch {
+	if b.Live || b.Skipped > 0 {
+		return b // not all of it has positions, or is told once
+	}
+	gaps := 0
+	for i, m := range b.Messages[:len(b.Messages)-1] {
+		room -= len(m.Data) + len(envelopeHead)
+		if m.Gap != nil {
+			gaps++
+		}
+		if at := m.After(); room <= 0 && !at.IsZero() {
+			p.cut, p.at = f, at
+			return &broker.Batch{Messages: b.Messages[:i+1], Gaps: gaps, Last: at}
+		}
+	}
+	return b
 }
 
 // welcome has no bytes: that there is an answer says it.
@@ -99,7 +121,7 @@ func (p *poll) answer(s *session, got []byte) []byte {
 	if !s.ending {
 		s.ending, s.why = true, closedByUs
 	}
-	token := s.token()
+	token := broker.AppendToken(nil, s.places(p.cut, p.at)...)
 	b := append(make([]byte, 0, len(got)+len(token)+64), `{"messages":[`...)
 	if len(got) > 0 {
 		b = append(b, got[:len(got)-1]...)

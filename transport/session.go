@@ -171,6 +171,12 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 		if batch == nil {
 			continue
 		}
+		if s.over == overPoll {
+			p := s.format.(*poll)
+			if batch = p.part(f, batch, most-len(b)); p.cut != nil {
+				most = 0 // nothing may come behind
+			}
+		}
 		if m := s.writer.meter; m != nil {
 			m.taken = append(m.taken, batch)
 		}
