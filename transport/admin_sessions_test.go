@@ -361,7 +361,7 @@ func TestAdminListRefusals(t *testing.T) {
 		{"GET", "/admin/sessions?sort=lag&sort=lag", 400, "bad_request: sort is there twice"},
 		{"GET", "/admin/sessions?channels=a", 400, `bad_request: unknown parameter "channels"; there are sort, limit, channel, transport`},
 		{"GET", "/admin/sessions?channel=", 400, "bad_channel: "},
-		{"GET", "/admin/sessions?transport=http", 400, "bad_request: transport is sse or ws"},
+		{"GET", "/admin/sessions?transport=http", 400, "bad_request: transport is sse, ws or poll"},
 		{"POST", "/admin/sessions", 405, "method_not_allowed: "},
 		{"DELETE", "/admin/sessions", 405, "method_not_allowed: "},
 		{"GET", "/admin/sessions/x", 404, "not_found: this node has no session with this id"},

@@ -35,7 +35,7 @@ func TestAdminStats(t *testing.T) {
 	if a.Version != "v1" || a.Uptime <= 0 || time.Since(time.UnixMilli(a.Time)) > time.Minute || !a.Ready || a.ProbeMS <= 0 || len(a.Notes) != 1 {
 		t.Errorf("the node: %+v", a)
 	}
-	if len(a.Sessions) != 4 || a.Sessions[0] != (sessionCount{"sse", "plain", 2}) || a.Sessions[3] != (sessionCount{"ws", subprotocolJSON, 1}) ||
+	if len(a.Sessions) != 5 || a.Sessions[0] != (sessionCount{"sse", "plain", 2}) || a.Sessions[3] != (sessionCount{"ws", subprotocolJSON, 1}) ||
 		a.Subscriptions["sse"] != 3 || a.Subscriptions["ws"] != 1 || a.Channels != 2 || a.MaxSessions != 100_000 {
 		t.Errorf("what is there: %+v", a)
 	}

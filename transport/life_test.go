@@ -19,6 +19,7 @@ func TestMaxStreamLife(t *testing.T) {
 	ws := n.ws("channel=a", subprotocolJSON)
 	ws.want("welcome")
 	const count = 300
+	begun := time.Now()
 	s := n.sse("channel=a")
 	s.want("welcome", "*")
 	var all sync.WaitGroup
@@ -41,7 +42,7 @@ func TestMaxStreamLife(t *testing.T) {
 			}
 		}
 	})
-	streams, next, live, begun := 1, 0, -1, time.Now()
+	streams, next, live := 1, 0, -1
 	for next < count {
 		e, err := s.within(5 * time.Second)
 		if err != nil {
@@ -58,9 +59,9 @@ func TestMaxStreamLife(t *testing.T) {
 			if age := time.Since(begun); age < 290*time.Millisecond {
 				t.Errorf("a stream ended after %v, want 300ms at least", age)
 			}
+			streams, begun = streams+1, time.Now()
 			s = n.sse("channel=a", "Last-Event-ID", s.last)
 			s.want("welcome", "*")
-			streams, begun = streams+1, time.Now()
 		case isLive:
 			i, err := strconv.Atoi(rest)
 			if err != nil || i <= live {

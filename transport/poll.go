@@ -64,7 +64,8 @@ func (s *Server) servePoll(c echo.Context) error {
 	if h := l.terms.header(l.channels); h != "" {
 		c.Response().Header().Set(deliverHeader, h)
 	}
-	s.holdPoll(c, ss, p, l, hold)
+	w := s.holdPoll(c, ss, l, hold)
+	defer w.finish()
 	switch {
 	case p.problem != nil:
 		return p.problem
@@ -76,11 +77,13 @@ func (s *Server) servePoll(c echo.Context) error {
 }
 
 // holdPoll has a writer serve ss until it has ended. An answer is written then, or never will be.
-func (s *Server) holdPoll(c echo.Context, ss *session, p *poll, l *listenRequest, hold time.Duration) {
+func (s *Server) holdPoll(c echo.Context, ss *session, l *listenRequest, hold time.Duration) *pollWriter {
+	p := ss.format.(*poll)
 	rc := http.NewResponseController(c.Response())
 	_ = rc.SetReadDeadline(time.Time{}) // that of the request; the connection is watched for its end meanwhile
 	ended := make(chan struct{})
-	link := &streamLink{session: ss, dst: &pollWriter{session: ss, to: c.Response(), rc: rc}, timeout: rc.SetWriteDeadline, end: func() { close(ended) }}
+	w := &pollWriter{session: ss, to: c.Response(), rc: rc}
+	link := &streamLink{session: ss, dst: w, timeout: w.timeout, end: func() { close(ended) }}
 	ss.link = link
 	ss.writer.post(func() { ss.writer.start(ss, l) })
 	hold -= rand.N(hold/10 + 1) // those that came together must not go together
@@ -89,7 +92,11 @@ func (s *Server) holdPoll(c echo.Context, ss *session, p *poll, l *listenRequest
 	for over := false; ; {
 		select {
 		case <-ended:
-		case <-c.Request().Context().Done():
+		case <-c.Request().Context().Done(): // the client has hung up, or did not take what was written
+			if link.writing.Load() {
+				_ = rc.SetWriteDeadline(time.Now())
+				link.active.Wait()
+			}
 			ss.gone()
 			<-ended
 		case <-alarm.C:
@@ -111,14 +118,17 @@ func (s *Server) holdPoll(c echo.Context, ss *session, p *poll, l *listenRequest
 		_ = rc.SetWriteDeadline(time.Now())
 	}
 	link.active.Wait()
-	_ = rc.SetWriteDeadline(time.Time{}) // of the connection's next request
+	return w
 }
 
-// pollWriter makes one Write an answer. It is used by one goroutine.
+// pollWriter makes one Write an answer. Its end waits for finish: a client that has it polls again at once, and must not find its own session
+// in the way.
 type pollWriter struct {
 	session *session
 	to      http.ResponseWriter
 	rc      *http.ResponseController
+	until   time.Time // the deadline of the write under way
+	tail    []byte    // at most pollChunk; nil: there is no answer, or not all before it was taken
 }
 
 // pollChunk is what a client has to take within Config.WriteTimeout.
@@ -135,21 +145,51 @@ func (w *pollWriter) Write(b []byte) (n int, err error) {
 	w.to.WriteHeader(http.StatusOK)
 	c := &w.session.server.config
 	end := time.Now().Add(c.MaxLag)
-	for n < len(b) {
+	for len(b)-n > pollChunk {
 		if n > 0 {
 			deadline := time.Now().Add(c.WriteTimeout)
 			if end.Before(deadline) {
 				deadline = end
 			}
-			_ = w.rc.SetWriteDeadline(deadline)
+			_ = w.timeout(deadline)
 			w.session.writer.post(func() { w.session.wroteAt = w.session.server.now() })
 		}
-		m, err := w.to.Write(b[n:min(len(b), n+pollChunk)])
+		m, err := w.to.Write(b[n : n+pollChunk])
 		if n += m; err != nil {
+			w.failed()
 			return n, err
 		}
 	}
-	return n, w.rc.Flush()
+	w.tail = b[n:]
+	return len(b), nil
+}
+
+func (w *pollWriter) timeout(t time.Time) error {
+	w.until = t
+	return w.rc.SetWriteDeadline(t)
+}
+
+// failed has the session end for what went wrong with the answer, and not because there was one.
+func (w *pollWriter) failed() {
+	s, why := w.session, closedByPeer
+	if !time.Now().Before(w.until) {
+		why = closedSlow
+	}
+	s.writer.post(func() {
+		s.why = why
+		s.writer.drop(s, why)
+	})
+}
+
+// finish writes the end of the answer, if there is one. It is for the handler, when the session has ended.
+func (w *pollWriter) finish() {
+	if w.tail != nil {
+		_ = w.rc.SetWriteDeadline(time.Now().Add(w.session.server.config.WriteTimeout))
+		if _, err := w.to.Write(w.tail); err == nil {
+			_ = w.rc.Flush()
+		}
+	}
+	_ = w.rc.SetWriteDeadline(time.Time{}) // of the connection's next request
 }
 
 // parsePoll reads a poll and asks whether the caller may listen. An error is a *Problem or one that problemOf knows.

@@ -314,13 +314,18 @@ func (w *writer) drop(s *session, why closeReason) {
 	}
 	w.unwatch(s, why)
 	s.feeds, s.dirty, s.out, s.rest, s.head, s.owed = nil, nil, nil, nil, "", nil
-	s.link.close()
+	if s.over != overPoll {
+		s.link.close()
+	}
 	last := len(w.sessions) - 1
 	w.sessions[s.slot] = w.sessions[last]
 	w.sessions[s.slot].slot = s.slot
 	w.sessions[last] = nil
 	w.sessions = w.sessions[:last]
 	w.server.ended(s, why)
+	if s.over == overPoll { // whose client is back before long, and must not find itself there
+		s.link.close()
+	}
 }
 
 // end sends the client away: with a close frame on WebSocket, by the end of the stream on SSE,
