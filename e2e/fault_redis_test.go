@@ -6,7 +6,7 @@ import (
 )
 
 // resumable are the kinds of clients that can be cut off and lose nothing.
-var resumable = []kind{viaSSE, viaSSEJSON, viaWS}
+var resumable = []kind{viaSSE, viaSSEJSON, viaWS, viaPoll}
 
 // everyKind adds those that can't resume, for faults that leave the clients' connections alone.
 var everyKind = []kind{viaSSE, viaSSEJSON, viaWS, viaWSPlain}

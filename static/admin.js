@@ -74,14 +74,14 @@ function badge(s) {
 
 function counts(s) {
   const by = (transport) => sum(s.sessions.filter((f) => f.transport === transport).map((f) => f.count));
-  const [sse, ws] = [by("sse"), by("ws")];
-  $("sessions").textContent = number(sse + ws);
-  $("sessions-more").textContent = `SSE ${number(sse)} · WS ${number(ws)}`;
+  const [sse, ws, poll] = [by("sse"), by("ws"), by("poll")];
+  $("sessions").textContent = number(sse + ws + poll);
+  $("sessions-more").textContent = `SSE ${number(sse)} · WS ${number(ws)}${poll > 0 ? ` · polls ${number(poll)}` : ""}`;
   share.draw(sse, ws);
   $("subscriptions").textContent = number(sum(s.subscriptions));
   $("subscriptions-more").textContent = `SSE ${number(s.subscriptions.sse)} · WS ${number(s.subscriptions.ws)}`;
   $("channels").textContent = number(s.channels);
-  $("channels-more").textContent = `room for ${number(s.max_sessions - sse - ws)} sessions`;
+  $("channels-more").textContent = `room for ${number(s.max_sessions - sse - ws - poll)} sessions`;
   $("gaps").textContent = number(sum(s.gaps));
   $("gaps-more").textContent = largest(s.gaps, 2) || "none told";
   $("closes").textContent = largest(s.closes, 4) || "none";

@@ -315,6 +315,70 @@ func TestPollSlow(t *testing.T) {
 	n.until("nothing is left", func() bool { return n.sessions.Load() == 0 && n.sockets.open.Load() <= 2 })
 }
 
+// TestPollHangUp: who goes while the answer is written is gone at once, and is not taken for slow.
+func TestPollHangUp(t *testing.T) {
+	n := newNode(t, nil)
+	token := n.poll(`{"channel":"a"}`).Token
+	n.publish("a", strings.Repeat("x", 1<<20))
+	conn, err := net.Dial("tcp", n.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := `{"channel":"a","wait":0,"token":"` + token + `"}`
+	one := fmt.Sprintf("POST /poll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	for range 12 {
+		_, _ = io.WriteString(conn, one)
+	}
+	n.until("an answer is stuck", func() bool {
+		before := n.counts.connects[overPoll][resultOK].Load()
+		time.Sleep(300 * time.Millisecond)
+		return n.sessions.Load() == 1 && n.counts.connects[overPoll][resultOK].Load() == before
+	})
+	begin := time.Now()
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = conn.Close()
+	n.until("nothing is left", func() bool { return n.sessions.Load() == 0 })
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if peer, slow := n.counts.closes[overPoll][closedByPeer].Load(), n.counts.closes[overPoll][closedSlow].Load(); peer != 1 || slow != 0 {
+		t.Errorf("%d ended by the peer and %d as slow, want 1 and 0", peer, slow)
+	}
+}
+
+// TestPollOrigins: pages ask before they may send JSON, and only those on the list.
+func TestPollOrigins(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.Origins = []string{"https://app.example"} })
+	for _, tt := range []struct {
+		origin string
+		status int
+	}{{"https://app.example", 204}, {"https://evil.example", 403}} {
+		r, err := http.NewRequest("OPTIONS", n.url("/poll"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", tt.origin)
+		r.Header.Set("Access-Control-Request-Method", "POST")
+		r.Header.Set("Access-Control-Request-Headers", "content-type")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != tt.status || tt.status == 204 && resp.Header.Get("Access-Control-Allow-Origin") != tt.origin {
+			t.Errorf("%s: %d %v, want %d", tt.origin, resp.StatusCode, resp.Header, tt.status)
+		}
+		want := 200
+		if tt.status != 204 {
+			want = 403
+		}
+		if status, _, b, err := n.ask(t.Context(), http.DefaultClient, `{"channel":"a"}`, "Origin", tt.origin); status != want {
+			t.Errorf("%s: %d %s (%v), want %d", tt.origin, status, b, err, want)
+		}
+	}
+}
+
 func TestPollEnds(t *testing.T) {
 	t.Run("expired", func(t *testing.T) {
 		n, d := newGuarded(t, nil)
