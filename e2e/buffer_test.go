@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,36 +43,6 @@ func buffering(t *testing.T, base string) *httptest.Server {
 	}))
 	t.Cleanup(func() { cancel(); p.Close(); forward.CloseIdleConnections() })
 	return p
-}
-
-// pollAnswer is the answer to POST /poll.
-type pollAnswer struct {
-	Messages []body
-	Token    string
-	More     bool
-	Retry    int
-}
-
-func poll(ctx context.Context, c *http.Client, base, request string) (*pollAnswer, error) {
-	r, err := http.NewRequestWithContext(ctx, "POST", base+"/poll", bytes.NewReader([]byte(request)))
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	res, err := c.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, err
-	}
-	a := new(pollAnswer)
-	if err := json.Unmarshal(b, a); err != nil || res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s %.200s: %v", res.Status, b, err)
-	}
-	return a, nil
 }
 
 // TestBufferingProxy: through a proxy that lets no stream through, polls bring everything once and in order. A

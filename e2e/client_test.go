@@ -20,7 +20,8 @@ const (
 	viaSSEJSON kind = "sse json"
 	viaWS      kind = "ws sluice.v1.json"
 	viaWSPlain kind = "ws plain" // can't resume: for faults that do not cut clients off
-	viaBoth    kind = "both"     // changes the transport every few messages
+	viaPoll    kind = "poll"
+	viaAll     kind = "all" // changes the transport every few messages
 )
 
 // received is one thing that a client got: a message or a gap.
@@ -39,7 +40,7 @@ type client struct {
 	kind     kind
 	channels []string
 	base     func(attempt int) string // http://host:port to connect to
-	hop      int                      // messages per connection (viaBoth), or until the next mood
+	hop      int                      // messages per connection (viaAll), or until the next mood
 	away     time.Duration            // at most, between two connections
 	http     *http.Client
 	dial     dialFunc         // WebSocket; nil: an ordinary connection
@@ -94,10 +95,14 @@ var errHop = fmt.Errorf("changes the transport")
 
 // session is one connection, from connect to its end.
 func (c *client) session(ctx context.Context, attempt int) error {
-	sse := c.kind == viaSSE || c.kind == viaSSEJSON || c.kind == viaBoth && attempt%2 == 0 && len(c.since) == 0
+	sse := c.kind == viaSSE || c.kind == viaSSEJSON || c.kind == viaAll && attempt%3 == 0 && len(c.since) == 0
+	polls := c.kind == viaPoll || c.kind == viaAll && attempt%3 == 1 && len(c.since) == 0
 	connect := c.connectWS
 	if sse {
 		connect = c.connectSSE
+	}
+	if polls {
+		connect = c.connectPoll
 	}
 	c.joins = 0
 	st, err := connect(ctx, c.base(attempt))
@@ -113,6 +118,9 @@ func (c *client) session(ctx context.Context, attempt int) error {
 	via := "ws"
 	if sse {
 		via = "sse"
+	}
+	if polls {
+		via = "poll"
 	}
 	pinged, messages, mood := false, 0, 0
 	for {
@@ -132,8 +140,11 @@ func (c *client) session(ctx context.Context, attempt int) error {
 				return err
 			}
 		}
-		if c.kind != viaBoth || messages < c.hop || c.joins > 0 {
+		if c.kind != viaAll || messages < c.hop || c.joins > 0 {
 			continue
+		}
+		if p, ok := st.(*pollStream); ok && len(p.waiting) > 0 {
+			continue // the token is with the last one
 		}
 		switch {
 		case !ok, pinged && e.kind == "reply" && e.token != "":
@@ -161,6 +172,14 @@ func (c *client) connectSSE(ctx context.Context, base string) (stream, error) {
 		q.Set("format", "json")
 	}
 	return openSSE(ctx, c.http, base+"/sse?"+q.Encode(), c.token, c.kind == viaSSEJSON)
+}
+
+func (c *client) connectPoll(ctx context.Context, base string) (stream, error) {
+	request := map[string]any{"channels": c.channels, "wait": 2}
+	for name, value := range c.wish.fields() {
+		request[name] = value
+	}
+	return openPoll(ctx, c.http, base, c.token, request), nil
 }
 
 // subscribe returns the command for channels, with what the client wishes now.

@@ -61,7 +61,7 @@ func newDeliveryRig(t *testing.T, rules map[string]rule, redisConfig []string, f
 
 // wishing adds a client of each wish, of all kinds that can resume in turn; base gives each its own base.
 func (r *rig) wishing(rules map[string]rule, base func(i int) func(int) string, ws ...wish) {
-	kinds := append(resumable, viaBoth)
+	kinds := append(resumable, viaAll)
 	offset := r.rng.IntN(len(kinds)) // over many runs every wish meets every kind
 	for i, w := range ws {
 		c := r.listen(kinds[(i+offset)%len(kinds)], w.String(), base(i))
@@ -158,7 +158,7 @@ func TestDeliveryRedisKilled(t *testing.T) {
 	r.published(300)
 	r.finishWhole(900)
 	for _, c := range r.clients {
-		if c.kind != viaBoth && c.connected != 1 {
+		if c.kind != viaAll && c.connected != 1 {
 			t.Errorf("%s has had %d connections, want 1: %v", c.name, c.connected, c.closeErrs)
 		}
 	}

@@ -48,7 +48,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	r := newRig(t, []string{"appendonly", "yes", "appendfsync", "always"}, 2, "--drain-time", "200ms", "--ring-messages", "64", "--linger", "100ms")
 	cut := newCutter(r, 20000, 50*time.Millisecond)
 	for i := range 2 {
-		for _, k := range append(resumable, viaBoth) {
+		for _, k := range append(resumable, viaAll) {
 			r.listen(k, fmt.Sprintf("either, %d", i), cut.alternate(i)).hop = 40
 		}
 	}
@@ -83,15 +83,15 @@ func TestEverythingAtOnce(t *testing.T) {
 	r.finishWhole(1800)
 }
 
-// TestTransportChanges: one token, both transports, every node.
+// TestTransportChanges: one token, every transport, every node.
 func TestTransportChanges(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, 2)
 	for i, n := range r.nodes {
-		r.listen(viaBoth, n.name, r.at(i)).hop = 3 + 5*i
+		r.listen(viaAll, n.name, r.at(i)).hop = 3 + 5*i
 	}
 	for i := range 2 {
-		c := r.listen(viaBoth, fmt.Sprintf("either %d", i), func(attempt int) string { return r.nodes[(attempt/2+i)%2].url() })
+		c := r.listen(viaAll, fmt.Sprintf("either %d", i), func(attempt int) string { return r.nodes[(attempt/2+i)%2].url() })
 		c.hop = 5 + 8*i
 	}
 	r.connect()

@@ -15,7 +15,7 @@ func TestDeliveryMix(t *testing.T) {
 		"--drain-time", "200ms", "--ring-messages", "400", "--linger", "100ms", "--retry", "100ms",
 		"--command-rate", "1000", "--command-burst", "1000") // clients that change their minds every few messages, and catch up
 	cut := newCutter(r, batchCut, 50*time.Millisecond)
-	kinds := append(resumable, viaBoth)
+	kinds := append(resumable, viaAll)
 	for i := range 12 {
 		base, where := cut.alternate(i), "cut off"
 		if r.rng.IntN(3) == 0 {
