@@ -68,7 +68,7 @@ func TestNodeStops(t *testing.T) {
 		for _, err := range c.closeErrs {
 			var ce *websocket.CloseError
 			refused := strings.Contains(err.Error(), "refused") || // it came back before the other node was up
-				c.kind == viaPoll && strings.Contains(err.Error(), "draining") // or to this one, as polls do
+				c.kind == viaPoll && (strings.Contains(err.Error(), "draining") || strings.Contains(err.Error(), "reset")) // or to this one, as polls do
 			if !refused && !errors.Is(err, io.EOF) && !(errors.As(err, &ce) && ce.Code == websocket.CloseServiceRestart) {
 				t.Errorf("%s: a connection ended with %v", c.name, err)
 			}
