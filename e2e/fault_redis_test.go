@@ -79,7 +79,7 @@ func TestRedisForgets(t *testing.T) {
 			r := newRig(t, []string{"appendonly", "no", "save", ""}, 2)
 			r.listenEverywhere(everyKind...)
 			cut := newCutter(r, 12000, 0)
-			for i, k := range resumers { // away half of the time, and never back where they were
+			for i, k := range resumable { // away half of the time, and never back where they were
 				r.listen(k, "either, cut off", cut.alternate(i))
 			}
 			r.connect()
