@@ -43,6 +43,8 @@ func columnsOf(s *Scenario) []column {
 			cols = append(cols, resumeColumns()...)
 		case stalled:
 			cols = append(cols, stalledColumns()...)
+		case besieged:
+			cols = append(cols, besiegedColumns()...)
 		case lagging:
 			cols = append(cols, laggingColumns()...)
 		}
@@ -171,6 +173,22 @@ func cores5000(less func(*StageResult) float64) func(*Result) (float64, bool) {
 			used = publishing + (s.CPU/max(s.Secs, 1)-publishing)*clients/float64(max(s.Clients, 1))
 		}
 		return used - less(silent)*messages/1e6, used > 0
+	}
+}
+
+func besiegedColumns() []column {
+	return []column{
+		{"p50 ms beside them", 2, false, p50(besieged)},
+		{"p99 ms beside them", 1, false, p99(besieged)},
+		{"p99, with ÷ without", 2, false, func(r *Result) (float64, bool) {
+			a, ok := p99(paced)(r)
+			b, ok2 := p99(besieged)(r)
+			return b / max(a, 0.001), ok && ok2
+		}},
+		{"descriptors", 0, false, of(besieged, func(s *StageResult) float64 { return float64(s.Descriptors) })},
+		{"CPU, %", 0, false, of(besieged, func(s *StageResult) float64 { return 100 * s.Util })},
+		{"MiB at most", 0, false, of(besieged, func(s *StageResult) float64 { return float64(s.RSSPeak) / 1024 })},
+		{"good ones cut off", 0, false, of(besieged, func(s *StageResult) float64 { return float64(s.Closed) })},
 	}
 }
 

@@ -12,6 +12,8 @@
 // with the numbers in the payloads: that a client ends without the newest message of a key, that something
 // comes twice, out of order or too often. A run in which that happens fails and is in no table.
 //
+// The scenario hostile compares Sluice with itself, too: beside 5,000 connections that want it to suffer, and without.
+//
 // How it measures:
 //
 //   - One goroutine reads all connections through one epoll instance with raw non-blocking system

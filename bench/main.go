@@ -38,6 +38,8 @@ func command(args []string) error {
 		return measure(args[1:])
 	case "summary":
 		return summarise(args[1:])
+	case "siege":
+		return siege(args[1:])
 	case "list":
 		list(os.Stdout)
 		return nil

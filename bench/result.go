@@ -64,6 +64,8 @@ type StageResult struct {
 	Cut        int     `json:"stalled_cut,omitempty"`         // stalled connections that the server had closed
 	StalledGot float64 `json:"stalled_got_average,omitempty"` // messages each got after reading on
 
+	Descriptors int `json:"server_fds,omitempty"` // besieged: at its beginning
+
 	RSSSlope       float64 `json:"rss_kib_per_s,omitempty"`    // stalled, lagging: growth in the second half
 	KernelSlope    float64 `json:"kernel_kib_per_s,omitempty"` // the same of the slow clients' socket buffers
 	RSSOverTime    []int64 `json:"rss_kib,omitempty"`          // every 5 s

@@ -10,6 +10,7 @@ const (
 	flood     = "flood"     // paced, faster than all could have it: first all but Clients leave
 	unheard   = "unheard"   // paced, on a channel that nobody listens to: what publishing alone costs
 	conflated = "conflated" // paced, for targets that get only the newest of each key, so often a second
+	besieged  = "besieged"  // paced, beside 5,000 hostile connections
 	lagging   = "lagging"   // paced, while Stalled connections more do not read and Crawling ones read 1 KiB a second
 )
 
@@ -98,6 +99,11 @@ func scenarios() []Scenario {
 			// Nobody is cut off, so that what the slow ones cost shows for the whole minute.
 			Settings: []string{"--write-timeout=5m", "--max-lag=10m"},
 			Rules:    "channels:\n  - match: \"*\"\n    history: {messages: 1000}\n    slow: {ring: 256, then: conflate}\n"},
+		{Name: "hostile", About: "500 clients on 10 channels, without and beside 5,000 hostile connections",
+			Conns: 500, Channels: 10, PerConn: 1, Payload: 128, Dialing: 64,
+			Stages:   []Stage{{Kind: paced, Rate: 50, Secs: 20}, {Kind: besieged, Rate: 50, Secs: 20}},
+			Terms:    []Term{},
+			Settings: []string{"--address-connections=64", "--connect-rate=5", "--connect-burst=64", "--memory-limit=256MiB", "--send-buffer=64KiB"}},
 		{Name: "idle-policy", About: "10,000 clients on 1,000 channels, silent, with and without a policy",
 			Conns: 10000, Channels: 1000, PerConn: 1, Payload: 128, Dialing: 256,
 			Stages: []Stage{{Kind: idle, Secs: 10}},

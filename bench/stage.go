@@ -81,6 +81,14 @@ func (r *runner) stage(st Stage) (StageResult, error) {
 		if before, err = r.joinSlow(); err == nil {
 			err = r.stall(st, m)
 		}
+	case besieged:
+		var stop func()
+		before, stop, err = r.besiege()
+		defer stop()
+		if err == nil {
+			out.Descriptors = r.descriptors()
+			r.pace(st, m)
+		}
 	case flood:
 		before = r.leave(st.Clients)
 		r.pace(st, m)
