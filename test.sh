@@ -219,11 +219,11 @@ all() {
 		go_tests "tests in $module" "$module" -race -shuffle=on -timeout 5m ./...
 	done
 	if [ "$mode" = quick ]; then
-		go_tests "end to end, without browser and Jaeger" . -race -timeout 5m -skip '^Test(Browser|Jaeger)' ./e2e
+		go_tests "end to end, without browser and Jaeger" . -race -timeout 10m -skip '^Test(Browser|Jaeger)' ./e2e
 		return
 	fi
 	step "Jaeger" jaeger
-	go_tests "end to end" . -race -timeout 5m ./e2e
+	go_tests "end to end" . -race -timeout 10m ./e2e
 	fuzz_all
 }
 
