@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -233,16 +234,22 @@ func BenchmarkVerify(b *testing.B) {
 
 // FuzzCredentials: whatever is in the headers and the query of a request, it is somebody's only with that somebody's token.
 func FuzzCredentials(f *testing.F) {
-	g := newGuard(f, func(c *Config) { c.Query, c.Vouched = true, func(*http.Request) bool { return true } })
-	token := tokenOf(f, "")
-	f.Add("Bearer "+token, "sluice.v1.json", "token=x", "access_token=")
-	f.Add("", "sluice.v1.json,sluice.token."+token, "", "")
-	f.Add("bearer  "+token, "", "", "")
-	f.Add("", "", "token="+token, "")
-	f.Add("", "", "", "access_token="+token)
+	secret := rand.Text() + rand.Text() // of this run only: what fuzzers remember of others is no token here
+	tokens := newTokens(f, func(c *TokensConfig) { c.Secret = secret })
+	g := newGuard(f, func(c *Config) { c.Tokens, c.Query, c.Vouched = tokens, true, func(*http.Request) bool { return true } })
+	token := sign(f, "HS256", []byte(secret), b64(plainHeader)+"."+b64(valid(`"sub":"alice","jti":"1"`)))
+	const mark = "TOKEN" // stands for it
+	f.Add("Bearer TOKEN", "sluice.v1.json", "token=x", "access_token=")
+	f.Add("", "sluice.v1.json,sluice.token.TOKEN", "", "")
+	f.Add("bearer  TOKEN", "", "", "")
+	f.Add("", "", "token=TOKEN", "")
+	f.Add("", "", "", "access_token=TOKEN")
 	f.Add("Bearer sluice_a_b", "", "", "signed=a&signed=b")
-	f.Add("Bearer "+token+" ", "sluice.token.", "token=\""+token+"\"", "access_token=%")
+	f.Add("Bearer TOKEN ", "sluice.token.", "token=\"TOKEN\"", "access_token=%")
 	f.Fuzz(func(t *testing.T, authorization, protocol, cookie, query string) {
+		for _, x := range []*string{&authorization, &protocol, &cookie, &query} {
+			*x = strings.ReplaceAll(*x, mark, token)
+		}
 		r := requestOf("/sse", "Authorization", authorization, "Sec-Websocket-Protocol", protocol, "Cookie", cookie)
 		if authorization == "" {
 			r.Header.Del("Authorization")
