@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -10,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"sluice/broker"
@@ -18,9 +16,6 @@ import (
 
 // defaultURL is where publish and tail look for a node.
 const defaultURL = "http://127.0.0.1:8080"
-
-// publishTimeout bounds the whole of a publish from the terminal; the node gives up long before.
-const publishTimeout = 30 * time.Second
 
 // maxInput bounds what is read from standard input; the node's max-message is below it.
 const maxInput = 64 << 20
@@ -81,40 +76,13 @@ func publishCommand() *command {
 // send publishes data and prints its position.
 func (p *publication) send(ctx context.Context, t *terminal, base string, token bearer, data []byte) error {
 	p.hold(data)
-	u, err := parseBase(base)
-	if err != nil {
-		return err
-	}
-	body, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.JoinPath("publish").String(), bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	token.show(req.Header)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("%w; sluice --dev starts a node", unreachable(base, err))
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		return unreachable(base, err)
-	}
-	if res.StatusCode != http.StatusOK {
-		return problem(res, answer)
-	}
 	var receipt struct {
 		Position  string
 		Duplicate bool
 	}
-	if err := json.Unmarshal(answer, &receipt); err != nil {
-		return fmt.Errorf("%s answers what a node of Sluice does not: %w", base, err)
+	c := &call{base: base, path: []string{"publish"}, token: token, body: p, want: http.StatusOK, hint: "sluice --dev starts a node"}
+	if err := c.do(ctx, &receipt); err != nil {
+		return err
 	}
 	if receipt.Position != "" {
 		fmt.Fprintln(t.out, receipt.Position)

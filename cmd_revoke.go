@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,9 +11,6 @@ import (
 
 // defaultAdmin is where revoke looks for the admin API.
 const defaultAdmin = "http://127.0.0.1:8081"
-
-// revokeTimeout bounds the whole of a revocation from the terminal.
-const revokeTimeout = 30 * time.Second
 
 // revocables are what can be revoked.
 var revocables = []string{"token", "subject", "session"}
@@ -40,36 +34,10 @@ func revokeCommand() *command {
 
 // revoke posts body to an admin API and prints how long it is remembered.
 func revoke(ctx context.Context, t *terminal, base string, body map[string]string) error {
-	u, err := parseBase(base)
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.JoinPath("admin", "revocations").String(), bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("%w; is a node there with the setting admin?", unreachable(base, err))
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<16))
-	if err != nil {
-		return unreachable(base, err)
-	}
-	if res.StatusCode != http.StatusCreated {
-		return problem(res, answer)
-	}
 	var done struct{ Until time.Time }
-	if err := json.Unmarshal(answer, &done); err != nil {
-		return fmt.Errorf("%s answers what a node of Sluice does not: %w", base, err)
+	c := &call{base: base, path: []string{"admin", "revocations"}, body: body, want: http.StatusCreated, hint: "is a node there with the setting admin?"}
+	if err := c.do(ctx, &done); err != nil {
+		return err
 	}
 	fmt.Fprintf(t.out, "revoked until %s\n", done.Until.Format(time.RFC3339))
 	return nil

@@ -46,10 +46,7 @@ func (s *Server) serveAck(c echo.Context) error {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), r.Body, maxAck))
 	if err != nil {
-		if p := problemOf(err); p.Code == TooLarge {
-			return p
-		}
-		return problem(BadRequest, "the body could not be read to its end")
+		return bodyUnread(err)
 	}
 	var in struct {
 		Session     string `json:"session"`

@@ -395,3 +395,10 @@ func TestFullNodeCostsNothing(t *testing.T) {
 		t.Errorf("readyz: %d %s", w.Code, w.Body)
 	}
 }
+
+// size returns how many are known.
+func (c *crowd) size() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.of)
+}

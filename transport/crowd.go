@@ -41,10 +41,3 @@ func (c *crowd) leave(k middleware.Key) {
 		c.of = nil // a map keeps what it has grown to
 	}
 }
-
-// size returns how many are known.
-func (c *crowd) size() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.of)
-}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"sluice/middleware"
 )
 
@@ -216,6 +218,13 @@ func (l *limits) hint(r *http.Request) {
 func (l *limits) full(kind limitKind, what string) *Problem {
 	l.refused[kind].Add(1)
 	return problem(AtCapacity, "this node has as many "+what+" as it may; come back later")
+}
+
+// tooFast is the problem of a connection whose commands come faster than l lets them.
+func tooFast(l *rate.Limiter) *Problem {
+	p := problem(RateLimited, "too many commands; slow down")
+	p.Retry = time.Duration((1 - l.Tokens()) / float64(l.Limit()) * float64(time.Second))
+	return p
 }
 
 // limited is the problem of those who come too soon.

@@ -263,10 +263,7 @@ func (s *Server) readPoll(c echo.Context) ([]byte, error) {
 	r.Body = http.MaxBytesReader(c.Response(), held, int64(most))
 	body, err := readBody(r)
 	if err != nil {
-		if p := problemOf(err); p.Code == TooLarge || p.Code == AtCapacity {
-			return nil, p
-		}
-		return nil, problem(BadRequest, "the body could not be read to its end")
+		return nil, bodyUnread(err)
 	}
 	return body, nil
 }

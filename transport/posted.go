@@ -126,10 +126,7 @@ func (s *Server) readCommand(c echo.Context) ([]byte, error) {
 		return body, nil
 	}
 	s.memory.free(held(r))
-	if p := problemOf(err); p.Code == TooLarge || p.Code == AtCapacity {
-		return nil, p
-	}
-	return nil, problem(BadRequest, "the body could not be read to its end")
+	return nil, bodyUnread(err)
 }
 
 // held is how much of the memory the body of r holds.
@@ -174,8 +171,7 @@ func (s *session) post(ctx context.Context, in *inbox, p *posted, g Grant) (x ou
 	}
 	if !in.limiter.Allow() {
 		l.refused[limitSessionCommand].Add(1)
-		x.problem = problem(RateLimited, "too many commands; slow down")
-		x.problem.Retry = time.Duration((1 - in.limiter.Tokens()) / s.server.config.CommandRate * float64(time.Second))
+		x.problem = tooFast(in.limiter)
 		return x, true
 	}
 	if x.problem = l.command(s.client(), s.grant(), len(p.body)); x.problem != nil {

@@ -106,6 +106,14 @@ func quoted(name string) string {
 	return strconv.Quote(name)
 }
 
+// bodyUnread is the problem of a request whose body could not be read, for err.
+func bodyUnread(err error) *Problem {
+	if p := problemOf(err); p.Code == TooLarge || p.Code == AtCapacity {
+		return p
+	}
+	return problem(BadRequest, "the body could not be read to its end")
+}
+
 // problemOf turns any error into what its receiver may see.
 func problemOf(err error) *Problem {
 	var p *Problem

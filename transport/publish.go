@@ -190,10 +190,7 @@ func (s *Server) readPublish(c echo.Context, limit int) (Grant, []byte, error) {
 	r.Body = http.MaxBytesReader(c.Response(), r.Body, int64(limit))
 	body, err := readBody(r)
 	if err != nil {
-		if p := problemOf(err); p.Code == TooLarge || p.Code == AtCapacity {
-			return nil, nil, p
-		}
-		return nil, nil, problem(BadRequest, "the body could not be read to its end")
+		return nil, nil, bodyUnread(err)
 	}
 	if r.ContentLength < 0 {
 		if p := s.limits.sent(r, grant, len(body)); p != nil {

@@ -215,9 +215,7 @@ func (h wsHandler) allow() (bool, error) {
 		return false, &wsframe.Error{Code: closeTooFast, Reason: string(RateLimited)}
 	}
 	if h.ws.commands {
-		p := problem(RateLimited, "too many commands; slow down")
-		p.Retry = time.Duration((1 - h.ws.limiter.Tokens()) / c.CommandRate * float64(time.Second))
-		h.refuse(asker{}, p)
+		h.refuse(asker{}, tooFast(h.ws.limiter))
 	}
 	return false, nil
 }

@@ -233,7 +233,6 @@ func (g *Guard) consult(ctx context.Context, grant *Grant, c *Caller) (*Grant, e
 		return nil, err
 	}
 	out := *grant
-	out.caller = c
 	if d.Subject != "" {
 		if grant.Subject != "" && grant.Subject != d.Subject {
 			return nil, refuse(Forbidden, "the token is another subject's than the backend says")
