@@ -80,7 +80,7 @@ func TestBufferingProxy(t *testing.T) {
 	}()
 	token, answers := first.Token, 0
 	for next := 0; next < count; answers++ {
-		a, err := poll(t.Context(), c, p.URL, fmt.Sprintf(`{"channel":"a","token":%q}`, token))
+		a, err := poll(t.Context(), c, p.URL, fmt.Sprintf(`{"channel":"a","resume":%q}`, token))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,7 +52,7 @@ type pollStream struct {
 
 func openPoll(ctx context.Context, c *http.Client, base, token string, request map[string]any) *pollStream {
 	if token != "" {
-		request["token"] = token
+		request["resume"] = token
 	}
 	ctx, stop := context.WithCancel(ctx)
 	return &pollStream{ctx: ctx, stop: stop, http: c, base: base, request: request}
@@ -80,7 +80,7 @@ func (s *pollStream) next() (event, error) {
 			s.waiting = append(s.waiting, event{kind: "heartbeat"})
 		}
 		s.waiting[len(s.waiting)-1].token = a.Token
-		s.request["token"] = a.Token
+		s.request["resume"] = a.Token
 	}
 	e := s.waiting[0]
 	s.waiting = s.waiting[1:]

@@ -22,7 +22,7 @@ type format interface {
 
 	welcome(s *session) []byte
 	heartbeat(dst []byte, s *session) []byte
-	unavailable(dst []byte) []byte
+	unavailable(dst []byte, delay time.Duration) []byte
 	refuse(dst []byte, ref json.RawMessage, p *Problem) []byte
 	reconnect(dst []byte, delay time.Duration) []byte
 	slow(dst []byte, delay time.Duration) []byte // the client reads more slowly than its policy takes

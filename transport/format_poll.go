@@ -75,7 +75,7 @@ func (p *poll) welcome(*session) []byte {
 // heartbeat has no bytes: nothing is written before the answer.
 func (*poll) heartbeat(dst []byte, _ *session) []byte { return dst }
 
-func (p *poll) unavailable(dst []byte) []byte {
+func (p *poll) unavailable(dst []byte, _ time.Duration) []byte {
 	p.problem = problem(Unavailable, "the channels could not be joined in time; poll again")
 	return dst
 }

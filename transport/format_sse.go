@@ -165,8 +165,17 @@ func (sse) heartbeat(dst []byte, s *session) []byte {
 	return append(dst, "}\n\n"...)
 }
 
-func (sse) unavailable(dst []byte) []byte {
-	return append(dst, "event: unavailable\nretry: 3000\ndata: {\"code\":\"unavailable\",\"detail\":\"the channels could not be joined in time; the stream ends and may be opened again\"}\n\n"...)
+func (sse) unavailable(dst []byte, delay time.Duration) []byte {
+	return appendUnavailable(dst, problem(Unavailable, "the channels could not be joined in time; the stream ends and may be opened again"), delay)
+}
+
+// appendUnavailable appends the event that turns a client away for so long. Who reads the stream without EventSource finds the time in its data.
+func appendUnavailable(dst []byte, p *Problem, delay time.Duration) []byte {
+	dst = appendRetry(append(dst, "event: unavailable\n"...), delay)
+	dst = appendString(append(dst, `data: {"code":`...), string(p.Code))
+	dst = appendString(append(dst, `,"detail":`...), p.Detail)
+	dst = strconv.AppendInt(append(dst, `,"retry":`...), delay.Milliseconds(), 10)
+	return append(dst, "}\n\n"...)
 }
 
 func (sse) reconnect(dst []byte, delay time.Duration) []byte {

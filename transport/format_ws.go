@@ -65,9 +65,9 @@ func (wsPlain) heartbeat(dst []byte, _ *session) []byte {
 	return append(dst, pingFrame...)
 }
 
-func (wsPlain) unavailable(dst []byte) []byte                { return dst }
-func (wsPlain) reconnect(dst []byte, _ time.Duration) []byte { return dst }
-func (wsPlain) slow(dst []byte, _ time.Duration) []byte      { return dst }
+func (wsPlain) unavailable(dst []byte, _ time.Duration) []byte { return dst }
+func (wsPlain) reconnect(dst []byte, _ time.Duration) []byte   { return dst }
+func (wsPlain) slow(dst []byte, _ time.Duration) []byte        { return dst }
 
 func (wsPlain) denied(dst []byte, _ *Problem) []byte { return dst }
 
@@ -184,8 +184,10 @@ func (wsJSON) heartbeat(dst []byte, s *session) []byte {
 	return appendText(dst, append(b, '}'))
 }
 
-func (wsJSON) unavailable(dst []byte) []byte {
-	return appendText(dst, []byte(`{"type":"error","code":"unavailable","detail":"the channels could not be joined in time; connect again later"}`))
+func (wsJSON) unavailable(dst []byte, delay time.Duration) []byte {
+	p := problem(Unavailable, "the channels could not be joined in time; connect again later")
+	p.Retry = delay
+	return wsJSON{}.refuse(dst, nil, p)
 }
 
 func (wsJSON) reconnect(dst []byte, delay time.Duration) []byte {

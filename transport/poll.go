@@ -23,8 +23,8 @@ import (
 type pollRequest struct {
 	Channel  string   `json:"channel"`
 	Channels []string `json:"channels"`
-	Token    string   `json:"token"` // to resume from
-	Wait     *float64 `json:"wait"`  // seconds
+	Resume   string   `json:"resume"` // a token
+	Wait     *float64 `json:"wait"`   // seconds
 	Rate     string   `json:"rate"`
 	Batch    string   `json:"batch"`
 	Conflate string   `json:"conflate"`
@@ -44,7 +44,7 @@ func (s *Server) servePoll(c echo.Context) error {
 	if in.Wait != nil {
 		hold = min(hold, time.Duration(*in.Wait*float64(time.Second)))
 	}
-	p := &poll{first: in.Token == "", pause: l.terms.interval(), idle: s.pauseOf(hold, in.Token == "")}
+	p := &poll{first: in.Resume == "", pause: l.terms.interval(), idle: s.pauseOf(hold, in.Resume == "")}
 	ss := s.newSession(l.grant, overPoll)
 	ss.format = p
 	for _, m := range s.gaps(l) {
@@ -244,7 +244,7 @@ func (s *Server) parsePoll(c echo.Context) (*listenRequest, *pollRequest, error)
 	if l.terms, err = s.findTerms(l.channels, wishes); err != nil {
 		return nil, nil, err
 	}
-	l.resume(in.Token)
+	l.resume(in.Resume)
 	return l, in, nil
 }
 

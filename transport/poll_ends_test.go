@@ -24,7 +24,7 @@ func TestPollEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		status, _, b, err := n.askAs("t", `{"channel":"a","token":"`+p.Token+`"}`)
+		status, _, b, err := n.askAs("t", `{"channel":"a","resume":"`+p.Token+`"}`)
 		if took := time.Since(begin); status != 401 || !bytes.Contains(b, []byte(`"token_expired"`)) || took > 5*time.Second {
 			t.Errorf("%d %s (%v) after %v, want 401 when the token ends", status, b, err, took)
 		}
@@ -37,7 +37,7 @@ func TestPollEnds(t *testing.T) {
 		_ = json.Unmarshal(b, &p)
 		status := make(chan int)
 		go func() {
-			s, _, _, _ := n.askAs("t", `{"channel":"a","token":"`+p.Token+`"}`)
+			s, _, _, _ := n.askAs("t", `{"channel":"a","resume":"`+p.Token+`"}`)
 			status <- s
 		}()
 		n.until("the poll is held", func() bool { return n.sessions.Load() == 1 })
@@ -53,7 +53,7 @@ func TestPollEnds(t *testing.T) {
 		_, _, b, _ := n.askAs("t", `{"channels":["a","b"],"signed":["s"]}`)
 		var p polled
 		_ = json.Unmarshal(b, &p)
-		status, _, b, err := n.askAs("t", `{"channels":["a","b"],"signed":["s"],"token":"`+p.Token+`"}`)
+		status, _, b, err := n.askAs("t", `{"channels":["a","b"],"signed":["s"],"resume":"`+p.Token+`"}`)
 		var end polled
 		if err := json.Unmarshal(b, &end); err != nil || len(end.Messages) != 1 || end.Messages[0].Type != "unsubscribed" || end.Messages[0].Channel != "b" || end.Messages[0].Code != "token_expired" {
 			t.Errorf("%d %s (%v), want to be told that b has ended", status, b, err)
@@ -65,7 +65,7 @@ func TestPollEnds(t *testing.T) {
 		token := n.poll(`{"channel":"a"}`).Token
 		answer := make(chan *polled)
 		begin := time.Now()
-		go func() { answer <- n.poll(`{"channel":"a","token":"` + token + `"}`) }()
+		go func() { answer <- n.poll(`{"channel":"a","resume":"` + token + `"}`) }()
 		n.until("the poll is held", func() bool { return n.sessions.Load() == 1 })
 		n.stop()
 		if p := <-answer; p.Token != token || p.Retry < 2000 || p.Retry >= 4000 || time.Since(begin) > 10*time.Second {
@@ -76,7 +76,7 @@ func TestPollEnds(t *testing.T) {
 		n := newNode(t, nil)
 		token := n.poll(`{"channel":"a"}`).Token
 		answer := make(chan *polled)
-		go func() { answer <- n.poll(`{"channel":"a","token":"` + token + `"}`) }()
+		go func() { answer <- n.poll(`{"channel":"a","resume":"` + token + `"}`) }()
 		n.until("the poll is held", func() bool { return n.sessions.Load() == 1 })
 		for _, w := range n.writers {
 			w.post(func() {
@@ -151,11 +151,11 @@ func TestPollBadToken(t *testing.T) {
 	other := n.poll(`{"channel":"other"}`).Token
 	n.publish("a", "secret of a")
 	for _, token := range []string{"nonsense", other} {
-		p := n.poll(`{"channel":"a","token":"` + token + `"}`)
+		p := n.poll(`{"channel":"a","resume":"` + token + `"}`)
 		if len(p.Messages) != 1 || p.Messages[0].Type != "gap" || p.Messages[0].Reason != "bad_token" || p.Token == "" {
 			t.Fatalf("got %+v, want a gap and a token", p)
 		}
-		if again := n.poll(`{"channel":"a","wait":0,"token":"` + p.Token + `"}`); len(again.Messages) > 0 {
+		if again := n.poll(`{"channel":"a","wait":0,"resume":"` + p.Token + `"}`); len(again.Messages) > 0 {
 			t.Errorf("with the new one got %+v", again)
 		}
 	}
@@ -169,7 +169,7 @@ func TestPollLimits(t *testing.T) {
 		})
 		token := ""
 		for range 3 {
-			token = n.poll(`{"channel":"a","wait":0,"token":"` + token + `"}`).Token
+			token = n.poll(`{"channel":"a","wait":0,"resume":"` + token + `"}`).Token
 		}
 		status, h, b, err := n.ask(t.Context(), http.DefaultClient, `{"channel":"a"}`)
 		if status != 429 || h.Get("Retry-After") == "" || err != nil {
@@ -194,7 +194,7 @@ func TestPollLimits(t *testing.T) {
 		var p polled
 		_ = json.Unmarshal(b, &p)
 		done := make(chan struct{})
-		go func() { _, _, _, _ = n.askAs("t", `{"channel":"a","token":"`+p.Token+`"}`); close(done) }()
+		go func() { _, _, _, _ = n.askAs("t", `{"channel":"a","resume":"`+p.Token+`"}`); close(done) }()
 		n.until("the poll is held", func() bool { return n.sessions.Load() == 1 })
 		if status, _, b, _ := n.askAs("t", `{"channel":"a"}`); status != 429 || !bytes.Contains(b, []byte(`"too_many_connections"`)) {
 			t.Errorf("while another is held: %d %s", status, b)
@@ -215,7 +215,7 @@ func TestPollRate(t *testing.T) {
 	for i := range 6 {
 		n.put(&broker.Message{Channel: "a", Data: fmt.Append(nil, i)}, false)
 	}
-	p := n.poll(`{` + wish + `,"token":"` + token + `"}`)
+	p := n.poll(`{` + wish + `,"resume":"` + token + `"}`)
 	if got := p.data(t); !slices.Equal(got, []string{"0", "1", "2", "4", "5"}) || p.Retry != 200 || p.Messages[0].Skipped+p.Messages[3].Skipped != 1 {
 		t.Errorf("got %q, retry %d: %+v", got, p.Retry, p.Messages)
 	}
@@ -225,7 +225,7 @@ func TestPollRate(t *testing.T) {
 	for range 3 { // nothing but what is filtered out
 		n.put(&broker.Message{Channel: "a", Data: []byte("3")}, false)
 	}
-	q := n.poll(`{` + wish + `,"wait":0.2,"token":"` + p.Token + `"}`)
+	q := n.poll(`{` + wish + `,"wait":0.2,"resume":"` + p.Token + `"}`)
 	if len(q.Messages) > 0 {
 		t.Errorf("got %+v", q.Messages)
 	}

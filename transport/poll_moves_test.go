@@ -115,7 +115,7 @@ func (m *mover) move() bool {
 		}
 	default:
 		for range 1 + some/10 {
-			body := fmt.Sprintf(`{"channels":["m3","m1","m2"],"wait":%.2f,"token":%q}`, m.rng.Float64()/5, m.token)
+			body := fmt.Sprintf(`{"channels":["m3","m1","m2"],"wait":%.2f,"resume":%q}`, m.rng.Float64()/5, m.token)
 			ctx, cancel := context.WithCancel(t.Context())
 			if m.rng.IntN(4) == 0 { // who hangs up has got nothing
 				time.AfterFunc(time.Duration(m.rng.IntN(20))*time.Millisecond, cancel)
@@ -143,7 +143,7 @@ func (m *mover) move() bool {
 }
 
 func FuzzPoll(f *testing.F) {
-	for _, s := range []string{`{"channel":"a"}`, `{"channels":["a","b"],"token":"AQ","wait":1.5,"signed":["x"]}`, `{"wait":1e999}`, `{"channel":"a"}]`, `[]`} {
+	for _, s := range []string{`{"channel":"a"}`, `{"channels":["a","b"],"resume":"AQ","wait":1.5,"signed":["x"]}`, `{"wait":1e999}`, `{"channel":"a"}]`, `[]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

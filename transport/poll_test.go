@@ -95,7 +95,7 @@ func TestPoll(t *testing.T) {
 		}
 	}
 	answer := make(chan *polled)
-	go func() { answer <- n.poll(`{"channels":["a","b"],"token":"` + first.Token + `"}`) }()
+	go func() { answer <- n.poll(`{"channels":["a","b"],"resume":"` + first.Token + `"}`) }()
 	n.until("a poll is held", func() bool { return n.counts.subscriptions[overPoll].Load() == 2 })
 	select {
 	case p := <-answer:
@@ -111,13 +111,13 @@ func TestPoll(t *testing.T) {
 		t.Errorf("the envelope lacks something: %+v", m)
 	}
 	begin = time.Now()
-	empty := n.poll(`{"channels":["a","b"],"wait":0,"token":"` + p.Token + `"}`)
+	empty := n.poll(`{"channels":["a","b"],"wait":0,"resume":"` + p.Token + `"}`)
 	if took := time.Since(begin); len(empty.Messages) > 0 || empty.Token != p.Token || empty.Retry < 2000 || took > 5*time.Second {
 		t.Errorf("with wait 0 got %+v after %v, want nothing, at once, with the same token and a pause", empty, took)
 	}
 	n.publish("a", "a1")
 	n.publish("b", "b1")
-	both := n.poll(`{"channel":"a","channels":["b"],"wait":0,"token":"` + p.Token + `"}`)
+	both := n.poll(`{"channel":"a","channels":["b"],"wait":0,"resume":"` + p.Token + `"}`)
 	if got := both.data(t); len(got) != 2 || !slices.Contains(got, "a1") || !slices.Contains(got, "b1") {
 		t.Errorf("got %q, want what came between the polls", got)
 	}
@@ -152,7 +152,7 @@ func TestPollHold(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			begin := time.Now()
-			p := n.poll(`{"channel":"a","token":"` + token + `"` + tt.wait + `}`)
+			p := n.poll(`{"channel":"a","resume":"` + token + `"` + tt.wait + `}`)
 			if took := time.Since(begin); took < tt.least || took > 10*time.Second || len(p.Messages) > 0 || p.Token != token || p.Retry == 0 {
 				t.Errorf("%+v after %v, want nothing after %v and the same token", p, took, tt.least)
 			}
@@ -171,7 +171,7 @@ func TestPollPages(t *testing.T) {
 	var got []string
 	answers := 0
 	for more := true; more; answers++ {
-		p := n.poll(`{"channel":"a","wait":0,"token":"` + token + `"}`)
+		p := n.poll(`{"channel":"a","wait":0,"resume":"` + token + `"}`)
 		if p.size > maxPoll+64<<10 {
 			t.Errorf("an answer has %d bytes, want about %d at most", p.size, maxPoll)
 		}
@@ -191,7 +191,7 @@ func TestPollPages(t *testing.T) {
 	}
 	big := strings.Repeat("y", 1<<20)
 	n.publish("a", big)
-	if d := n.poll(`{"channel":"a","token":"` + token + `"}`).data(t); len(d) != 1 || d[0] != big {
+	if d := n.poll(`{"channel":"a","resume":"` + token + `"}`).data(t); len(d) != 1 || d[0] != big {
 		t.Errorf("a message of 1 MiB came as %d messages", len(d))
 	}
 }
@@ -244,9 +244,9 @@ func TestPollConnections(t *testing.T) {
 			}
 			token := poll(`{"channel":"a"}`).Token
 			for i := range 3 {
-				token = poll(`{"channel":"a","wait":0.6,"token":"` + token + `"}`).Token // longer than all of these deadlines
+				token = poll(`{"channel":"a","wait":0.6,"resume":"` + token + `"}`).Token // longer than all of these deadlines
 				n.put(&broker.Message{Channel: "a", Data: fmt.Append(nil, i)}, false)
-				p := poll(`{"channel":"a","token":"` + token + `"}`)
+				p := poll(`{"channel":"a","resume":"` + token + `"}`)
 				if got := p.data(t); !slices.Equal(got, []string{strconv.Itoa(i)}) {
 					t.Errorf("got %q, want %d", got, i)
 				}
@@ -266,7 +266,7 @@ func TestPollAbort(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
 		go func() {
-			_, _, _, err := n.ask(ctx, http.DefaultClient, `{"channel":"a","token":"`+token+`"}`)
+			_, _, _, err := n.ask(ctx, http.DefaultClient, `{"channel":"a","resume":"`+token+`"}`)
 			gone <- err
 		}()
 		n.until("the poll is held", func() bool { return n.sessions.Load() == 1 })
@@ -283,7 +283,7 @@ func TestPollAbort(t *testing.T) {
 		}
 	}
 	n.publish("a", "kept")
-	if got := n.poll(`{"channel":"a","token":"` + token + `"}`).data(t); !slices.Equal(got, []string{"kept"}) {
+	if got := n.poll(`{"channel":"a","resume":"` + token + `"}`).data(t); !slices.Equal(got, []string{"kept"}) {
 		t.Errorf("got %q: what nobody was given is still there", got)
 	}
 }
@@ -302,7 +302,7 @@ func TestPollSlow(t *testing.T) {
 	defer conn.Close()
 	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 	for range 12 { // one after the other, until the kernel has no more room
-		body := `{"channel":"a","wait":0,"token":"` + token + `"}`
+		body := `{"channel":"a","wait":0,"resume":"` + token + `"}`
 		fmt.Fprintf(conn, "POST /poll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	}
 	n.until("a session owes", func() bool { return n.sessions.Load() == 1 })
@@ -322,7 +322,7 @@ func TestPollHangUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	body := `{"channel":"a","wait":0,"token":"` + token + `"}`
+	body := `{"channel":"a","wait":0,"resume":"` + token + `"}`
 	one := fmt.Sprintf("POST /poll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	for range 12 {
 		_, _ = io.WriteString(conn, one)

@@ -88,10 +88,7 @@ func (s *Server) refuseSSE(c echo.Context, p *Problem) error {
 	}
 	h.Set("Connection", "close")
 	c.Response().WriteHeader(http.StatusOK)
-	b := appendRetry([]byte("event: unavailable\n"), p.Retry+s.retry())
-	b = appendString(append(b, `data: {"code":`...), string(p.Code))
-	b = appendString(append(b, `,"detail":`...), p.Detail)
-	_, _ = c.Response().Write(append(b, "}\n\n"...))
+	_, _ = c.Response().Write(appendUnavailable(nil, p, p.Retry+s.retry()))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -195,7 +196,8 @@ func TestSSEAtCapacity(t *testing.T) {
 	first.want("welcome", "*")
 	second := n.sse("channel=a")
 	e := second.want("unavailable", "*")
-	if e.retry == "" || !strings.Contains(e.data, string(AtCapacity)) || second.resp.StatusCode != 200 {
+	var told struct{ Retry json.Number }
+	if err := json.Unmarshal([]byte(e.data), &told); err != nil || e.retry == "" || told.Retry.String() != e.retry || !strings.Contains(e.data, string(AtCapacity)) || second.resp.StatusCode != 200 {
 		t.Errorf("got %d %+v", second.resp.StatusCode, e)
 	}
 	if _, err := second.within(5 * time.Second); err != io.EOF {

@@ -413,7 +413,7 @@ func (w *writer) tend(s *session, now int64) {
 func (w *writer) giveUp(s *session) {
 	s.wait = 0
 	if s.state == opening {
-		s.out = s.format.unavailable(s.out)
+		s.out = s.format.unavailable(s.out, w.server.retry())
 		w.end(s, closeTryAgain, string(Unavailable))
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -214,7 +215,7 @@ func (c *Claims) identity() Identity {
 func (g *Guard) caller(r *http.Request, grant *Grant) *Caller {
 	c := &Caller{Transport: "sse", Origin: r.Header.Get("Origin"), Path: r.URL.Path, Who: grant.Identity}
 	switch {
-	case r.Method == http.MethodPost:
+	case strings.HasSuffix(r.URL.Path, "/poll"):
 		c.Transport = "poll"
 	case len(r.Header["Upgrade"]) > 0:
 		c.Transport = "ws"

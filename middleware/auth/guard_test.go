@@ -352,3 +352,23 @@ func TestSubjectPatterns(t *testing.T) {
 		t.Errorf("of nobody: %v %v, want news alone", ps, err)
 	}
 }
+
+// TestCallerTransport: the webhook is told by what a client listens, not by what it asks.
+func TestCallerTransport(t *testing.T) {
+	g := newGuard(t, func(c *Config) { c.Webhook = new(Webhook) })
+	for _, tt := range []struct{ method, target, upgrade, want, why string }{
+		{"GET", "/sse?channel=a", "", "sse", ""},
+		{"POST", "/sse", "", "sse", "the request is in the body"},
+		{"POST", "/poll", "", "poll", ""},
+		{"POST", "/live/poll", "", "poll", "a proxy may leave a prefix"},
+		{"GET", "/ws", "websocket", "ws", ""},
+	} {
+		r := httptest.NewRequest(tt.method, tt.target, nil)
+		if tt.upgrade != "" {
+			r.Header.Set("Upgrade", tt.upgrade)
+		}
+		if got := g.caller(r, &Grant{}).Transport; got != tt.want {
+			t.Errorf("%s %s: got %s, want %s %s", tt.method, tt.target, got, tt.want, tt.why)
+		}
+	}
+}
