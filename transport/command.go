@@ -12,7 +12,6 @@ import (
 
 	"sluice/broker"
 	"sluice/middleware"
-	"sluice/middleware/auth"
 )
 
 // command is what a client of sluice.v1.json sends, and what is posted for a stream (docs/protocol.md).
@@ -22,18 +21,17 @@ type command struct {
 	Channel  string          `json:"channel"`
 	Channels []string        `json:"channels"`
 	Since    string          `json:"since"`
-	Resume   string          `json:"resume"`
 	Rate     string          `json:"rate"`
 	Batch    string          `json:"batch"`
 	Conflate string          `json:"conflate"`
 	Filter   string          `json:"filter"`
-	Signed   []string        `json:"signed"` // tokens for single subscriptions
-	Token    string          `json:"token"`  // refresh
-	message                  // publish
-	at       int64           // when it came, of broker.Now
-	held     bool            // its bytes are counted as under way
-	grant    Grant           // refresh: what was shown besides, instead of a token; nil: nothing
-	post     chan<- outcome  // with room for one: who waits for the answer; nil: it goes out on the connection
+	Token    string          `json:"token"` // refresh
+	wanted
+	message                // publish
+	at      int64          // when it came, of broker.Now
+	held    bool           // its bytes are counted as under way
+	grant   Grant          // refresh: what was shown besides, instead of a token; nil: nothing
+	post    chan<- outcome // with room for one: who waits for the answer; nil: it goes out on the connection
 }
 
 // decodeCommand reads one command. Of one that it refuses, the reference is kept where there is one.
@@ -89,11 +87,37 @@ func (c *command) names(most int) ([]string, error) {
 type reply struct {
 	asker   asker
 	waiting int
-	joinedB []byte // the channels that have theirs, as JSON
+	joinedB []byte            // the channels that have theirs, as JSON
+	gaps    []*broker.Message // that are told behind it
 	failed  bool
 }
 
+// subscribe has the channels of c joined.
 func (s *session) subscribe(c command) {
+	var chosen *choice
+	var err error
+	if c.Subscriptions != nil {
+		chosen, err = s.chooseBy(&c)
+	} else {
+		chosen, err = s.allOf(&c)
+	}
+	if err != nil {
+		s.refuse(c.asker(), problemOf(err))
+		return
+	}
+	s.still(c.asker(), func() { s.writer.subscribe(s, &joining{c.asker(), chosen, c.Subscriptions != nil}) })
+}
+
+// chooseBy returns what has come of the list in c.
+func (s *session) chooseBy(c *command) (*choice, error) {
+	if c.Channel != "" || c.Channels != nil || c.Since != "" || c.Rate != "" || c.Batch != "" || c.Conflate != "" || c.Filter != "" {
+		return nil, problem(BadRequest, "with subscriptions there is nothing else than resume and signed")
+	}
+	return s.server.choose(s.server.ctx, s.grant(), &c.wanted)
+}
+
+// allOf returns the channels that c names, of which all are joined or none.
+func (s *session) allOf(c *command) (*choice, error) {
 	names, err := c.names(s.server.config.MaxChannels)
 	var since []broker.Position
 	switch {
@@ -111,21 +135,15 @@ func (s *session) subscribe(c command) {
 	if err == nil && grant.Who().NoHistory && (c.Since != "" || c.Resume != "") {
 		err = problem(Forbidden, "this token gives no history; subscribe without since and resume")
 	}
-	var admitted []auth.Admission
-	if err == nil {
-		if admitted, err = grant.Subscribe(s.server.ctx, names, c.Signed); err != nil {
-			err = denied(err)
-		}
-	}
-	var t terms
-	if err == nil {
-		t, err = s.server.wished(&c, names)
-	}
 	if err != nil {
-		s.refuse(c.asker(), problemOf(err))
-		return
+		return nil, err
 	}
-	s.still(c.asker(), func() { s.writer.subscribe(s, &joining{c.asker(), names, since, admitted, &t}) })
+	admitted, err := grant.Subscribe(s.server.ctx, names, c.Signed)
+	if err != nil {
+		return nil, denied(err)
+	}
+	t, err := s.server.wished(c, names)
+	return &choice{channels: names, since: since, admitted: admitted, terms: t}, err
 }
 
 // wished reads what c wishes for all of its channels.
@@ -142,16 +160,14 @@ func (s *Server) wished(c *command, names []string) (terms, error) {
 
 // joining is a subscribe command that may be done.
 type joining struct {
-	asker    asker
-	names    []string
-	since    []broker.Position
-	admitted []auth.Admission
-	terms    *terms
+	asker asker
+	*choice
+	each bool // what is too much is refused, and not all
 }
 
 // bound notes when the subscriptions end. One that was there before is allowed by what was shown last.
 func (j *joining) bound(w *writer, s *session) {
-	for i, c := range j.names {
+	for i, c := range j.channels {
 		if f := s.feed(c); f != nil {
 			w.admit(f, j.admitted, i)
 		}
@@ -161,22 +177,32 @@ func (j *joining) bound(w *writer, s *session) {
 // subscribe joins the channels that s does not have yet, and changes the delivery of the others. The
 // answer goes out when all are there.
 func (w *writer) subscribe(s *session, j *joining) {
-	names, t := j.names, j.terms
+	names, t := j.channels, &j.terms
 	add := make([]int, 0, len(names))
 	for i, n := range names {
 		if s.feed(n) == nil {
 			add = append(add, i)
 		}
 	}
-	if len(s.feeds)+len(add) > w.server.config.MaxChannels {
-		s.give(j.asker, outcome{problem: problem(TooManyChannels, fmt.Sprintf("it would be %d channels on this connection, at most %d", len(s.feeds)+len(add), w.server.config.MaxChannels))})
-		return
+	if room := w.server.config.MaxChannels - len(s.feeds) + j.leaving(s); len(add) > room {
+		p := problem(TooManyChannels, fmt.Sprintf("it would be %d channels on this connection, at most %d", len(s.feeds)+len(add), w.server.config.MaxChannels))
+		if !j.each {
+			s.give(j.asker, outcome{problem: p})
+			return
+		}
+		for _, i := range add[room:] {
+			j.refuse(names[i], p)
+		}
+		add = add[:room]
 	}
 	if len(add) > 0 {
 		if p := w.server.spareFor(s, len(add)); p != nil {
 			s.give(j.asker, outcome{problem: p})
 			return
 		}
+	}
+	if w.turnAway(s, j.refused); s.state == closed {
+		return
 	}
 	w.server.renew(t, names)
 	r := &reply{asker: j.asker, waiting: len(add)}
@@ -190,6 +216,11 @@ func (w *writer) subscribe(s *session, j *joining) {
 		}
 	}
 	for _, i := range add {
+		for _, m := range j.gaps {
+			if m.Channel == names[i] { // those that were there have missed nothing
+				r.gaps = append(r.gaps, m)
+			}
+		}
 		w.join(s, names[i], j.since[i], t.at(i)).reply = r
 	}
 	if len(add) == 0 {
@@ -200,6 +231,29 @@ func (w *writer) subscribe(s *session, j *joining) {
 		s.wait = w.server.now() + w.server.config.JoinTimeout.Milliseconds()
 	}
 	w.schedule(s)
+}
+
+// leaving is how many channels of s are refused now.
+func (j *joining) leaving(s *session) (n int) {
+	for _, r := range j.refused {
+		if s.feed(r.channel) != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// turnAway tells the client of s which channels it does not get. It does not keep them either.
+func (w *writer) turnAway(s *session, list []refusedChannel) {
+	for _, r := range list {
+		if f := s.feed(r.channel); f != nil {
+			if f.reply != nil {
+				f.reply.fail(s, r.problem)
+			}
+			w.leave(f)
+		}
+		s.send(s.format.unsubscribed(nil, r.channel, r.problem))
+	}
 }
 
 func (r *reply) add(f *feed) {
@@ -227,6 +281,10 @@ func (r *reply) joined(f *feed) {
 		s := f.session
 		s.wait = 0
 		s.out = append(s.out, r.asker.take(s, outcome{object: r.object()})...)
+		for _, m := range r.gaps {
+			s.out = s.format.gap(s.out, m)
+		}
+		s.server.countGaps(s, r.gaps)
 		s.untold = s.untold || s.ws == nil // it was not told on the stream, whose next event brings a token with the channel in it
 	}
 }

@@ -75,7 +75,7 @@ func benchFanout(b *testing.B, grant Grant, metrics bool, messages int, f format
 		if over == overWS {
 			ss.ws = &wsInput{}
 		}
-		w.start(ss, &listenRequest{channels: []string{"a"}, since: make([]broker.Position, 1), grant: grant, admitted: admitted})
+		w.start(ss, &listenRequest{choice: choice{channels: []string{"a"}, since: make([]broker.Position, 1), admitted: admitted}, grant: grant})
 	}
 	for w.sessions[sessions-1].state != open {
 		<-w.wake

@@ -28,6 +28,7 @@ type format interface {
 	slow(dst []byte, delay time.Duration) []byte // the client reads more slowly than its policy takes
 	denied(dst []byte, p *Problem) []byte        // the session ends: it may not be here any more
 	unsubscribed(dst []byte, channel string, p *Problem) []byte
+	gap(dst []byte, m *broker.Message) []byte // that is none of a channel's log
 	close(dst []byte, code uint16, reason string) []byte
 }
 

@@ -20,6 +20,8 @@ type poll struct {
 	pause time.Duration // the least between two answers with messages, since a rate is in force; 0: none
 	idle  time.Duration // what a client is told to wait that got nothing
 
+	notices int // bytes of what has been told of channels that the client does not get: who asks again gets it again
+
 	cut *feed           // whose last batch is there in part, since pages of the history may be large; nil: none
 	at  broker.Position // where that part ends
 
@@ -94,9 +96,14 @@ func (p *poll) denied(dst []byte, why *Problem) []byte {
 	return dst
 }
 
-func (*poll) unsubscribed(dst []byte, channel string, why *Problem) []byte {
-	return append(appendUnsubscribed(append(dst, `{"type":"unsubscribed",`...), channel, why), '}', ',')
+func (p *poll) unsubscribed(dst []byte, channel string, why *Problem) []byte {
+	before := len(dst)
+	dst = append(appendUnsubscribed(append(dst, `{"type":"unsubscribed",`...), channel, why), '}', ',')
+	p.notices += len(dst) - before
+	return dst
 }
+
+func (*poll) gap(dst []byte, m *broker.Message) []byte { return append(appendEnvelope(dst, m), ',') }
 
 func (*poll) close(dst []byte, _ uint16, _ string) []byte { return dst }
 
@@ -133,7 +140,7 @@ func (p *poll) answer(s *session, got []byte) []byte {
 	if more && !p.leave {
 		b = append(b, `,"more":true`...)
 	}
-	b = strconv.AppendInt(append(b, `,"retry":`...), p.retry(len(got) > 0).Milliseconds(), 10)
+	b = strconv.AppendInt(append(b, `,"retry":`...), p.retry(len(got) > p.notices).Milliseconds(), 10)
 	return append(b, '}', '\n')
 }
 

@@ -197,6 +197,10 @@ func (sse) unsubscribed(dst []byte, channel string, p *Problem) []byte {
 	return append(appendUnsubscribed(append(dst, "event: unsubscribed\ndata: {"...), channel, p), "}\n\n"...)
 }
 
+func (e sse) gap(dst []byte, m *broker.Message) []byte {
+	return append(append(dst, e.body(m)...), '\n')
+}
+
 func appendReconnect(dst []byte, delay time.Duration) []byte {
 	dst = appendRetry(append(dst, "event: reconnect\n"...), delay)
 	return strconv.AppendInt(append(dst, "data: {\"delay\":"...), delay.Milliseconds(), 10)

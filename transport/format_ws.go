@@ -73,6 +73,10 @@ func (wsPlain) denied(dst []byte, _ *Problem) []byte { return dst }
 
 func (wsPlain) unsubscribed(dst []byte, _ string, _ *Problem) []byte { return dst }
 
+func (wsPlain) gap(dst []byte, m *broker.Message) []byte {
+	return appendText(dst, appendEnvelope(nil, m))
+}
+
 // refuse can't be told to a plain client; the close code has to do.
 func (wsPlain) refuse(dst []byte, _ json.RawMessage, _ *Problem) []byte { return dst }
 

@@ -1,35 +1,33 @@
 package transport
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
 	"math"
 	"math/rand/v2"
-	"mime"
 	"net/http"
-	"net/url"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"sluice/middleware"
-	"sluice/middleware/auth"
 )
 
 // pollRequest is the body of POST /poll (docs/protocol.md).
 type pollRequest struct {
 	Channel  string   `json:"channel"`
 	Channels []string `json:"channels"`
-	Resume   string   `json:"resume"` // a token
-	Wait     *float64 `json:"wait"`   // seconds
+	Wait     *float64 `json:"wait"` // seconds
 	Rate     string   `json:"rate"`
 	Batch    string   `json:"batch"`
 	Conflate string   `json:"conflate"`
 	Filter   string   `json:"filter"`
-	Signed   []string `json:"signed"`
+	wanted
+}
+
+// first reports whether the client has nothing yet that it could go on from.
+func (w *wanted) first() bool {
+	return w.Resume == "" && !slices.ContainsFunc(w.Subscriptions, func(e entry) bool { return e.Since != "" })
 }
 
 // servePoll answers POST /poll: a session that ends with its first write, for networks that let no stream through. Its link is that of HTTP/2
@@ -44,12 +42,10 @@ func (s *Server) servePoll(c echo.Context) error {
 	if in.Wait != nil {
 		hold = min(hold, time.Duration(*in.Wait*float64(time.Second)))
 	}
-	p := &poll{first: in.Resume == "", pause: l.terms.interval(), idle: s.pauseOf(hold, in.Resume == "")}
+	first := in.first()
+	p := &poll{first: first, pause: l.terms.interval(), idle: s.pauseOf(hold, first)}
 	ss := s.newSession(l.grant, overPoll)
 	ss.format = p
-	for _, m := range s.gaps(l) {
-		ss.out = append(appendEnvelope(ss.out, m), ',')
-	}
 	if refused := s.admit(r, ss, len(l.channels)); refused != nil {
 		if refused.Retry == 0 {
 			refused.Retry = s.retry()
@@ -58,9 +54,8 @@ func (s *Server) servePoll(c echo.Context) error {
 	}
 	defer s.unlaunched(ss)
 	l.connect = connectOf(c)
-	if ss.ledger = s.newLedger(r); ss.ledger != nil && l.gap != "" {
-		ss.ledger.gaps = uint64(len(l.channels))
-	}
+	ss.ledger = s.newLedger(r)
+	s.tell(ss, l)
 	if h := l.terms.header(l.channels); h != "" {
 		c.Response().Header().Set(deliverHeader, h)
 	}
@@ -194,41 +189,26 @@ func (w *pollWriter) finish() {
 
 // parsePoll reads a poll and asks whether the caller may listen. An error is a *Problem or one that problemOf knows.
 func (s *Server) parsePoll(c echo.Context) (*listenRequest, *pollRequest, error) {
-	r := c.Request()
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return nil, nil, problem(UnsupportedMedia, "Content-Type must be application/json")
-	}
-	q, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, nil, problem(BadRequest, "the query string is not URL-encoded")
-	}
-	for name := range q {
-		if !allowed(name, credentialParams) && !strings.HasPrefix(name, "_") {
-			return nil, nil, problem(BadRequest, "a poll says what it wants in its body, not in the query")
-		}
-	}
-	l := &listenRequest{query: q}
-	if l.grant, err = s.config.Access.Authorize(r, auth.Listen); err != nil {
-		return nil, nil, denied(err)
-	}
-	body, err := s.readPoll(c)
+	l, body, err := s.readListen(c)
 	if err != nil {
 		return nil, nil, err
-	}
-	if p := s.limits.sent(r, l.grant, len(body)); p != nil {
-		return nil, nil, p
 	}
 	in, err := decodePoll(body)
 	if err != nil {
 		return nil, nil, err
 	}
-	if l.channels, err = (&command{Channel: in.Channel, Channels: in.Channels}).names(s.config.MaxChannels); err != nil {
-		return nil, nil, err
+	if in.Subscriptions == nil {
+		if l.channels, err = (&command{Channel: in.Channel, Channels: in.Channels}).names(s.config.MaxChannels); err != nil {
+			return nil, nil, err
+		}
 	}
 	if l.grant.Who().NoHistory {
 		return nil, nil, problem(Forbidden, "this token gives no history, and what comes between two polls is history; use /sse or /ws")
 	}
-	if err := s.subscribe(r, l, in.Signed); err != nil {
+	if in.Subscriptions != nil {
+		return l, in, s.chooseFor(c.Request(), l, &in.wanted)
+	}
+	if err := s.subscribe(c.Request(), l, in.Signed); err != nil {
 		return nil, nil, err
 	}
 	var wishes []middleware.Delivery
@@ -248,42 +228,17 @@ func (s *Server) parsePoll(c echo.Context) (*listenRequest, *pollRequest, error)
 	return l, in, nil
 }
 
-// readPoll reads the body of a poll within its limits.
-func (s *Server) readPoll(c echo.Context) ([]byte, error) {
-	r := c.Request()
-	if r.Header.Get("Content-Encoding") != "" {
-		return nil, problem(UnsupportedMedia, "send the body without Content-Encoding")
-	}
-	most := s.config.MaxCommand
-	if r.ContentLength > int64(most) {
-		return nil, problem(TooLarge, "the body has more than "+strconv.Itoa(most)+" bytes")
-	}
-	held := &heldBody{ReadCloser: r.Body, limits: s.limits, memory: s.memory}
-	defer func() { s.memory.free(held.held) }()
-	r.Body = http.MaxBytesReader(c.Response(), held, int64(most))
-	body, err := readBody(r)
-	if err != nil {
-		return nil, bodyUnread(err)
-	}
-	return body, nil
-}
-
 // decodePoll reads the body of a poll.
 func decodePoll(body []byte) (*pollRequest, error) {
 	var in pollRequest
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&in); err != nil {
-		return nil, problem(BadRequest, "not a poll: "+plain(err))
-	}
-	if _, extra := d.Token(); extra != io.EOF {
-		return nil, problem(BadRequest, "not a poll: something follows it")
-	}
-	if bad := checkJSON(body, 1); bad != "" {
-		return nil, problem(BadRequest, "not a poll: "+bad)
+	if err := decodeBody(body, &in, "a poll"); err != nil {
+		return nil, err
 	}
 	if in.Wait != nil && !(*in.Wait >= 0 && *in.Wait <= math.MaxInt32) {
 		return nil, problem(BadRequest, "wait is a number of seconds, 0 or more")
+	}
+	if in.Subscriptions != nil && (in.Channel != "" || in.Channels != nil || in.Rate != "" || in.Batch != "" || in.Conflate != "" || in.Filter != "") {
+		return nil, problem(BadRequest, "with subscriptions channels and what is wished of them stand in those")
 	}
 	return &in, nil
 }

@@ -16,17 +16,13 @@ import (
 
 // listenRequest is what a GET /sse, GET /ws or POST /poll asks for.
 type listenRequest struct {
-	channels []string
-	since    []broker.Position // one per channel; zero: from now on
-	badToken error             // the resume token can't be used
-	rejected *Problem          // WebSocket: why the session ends as soon as it has begun
-	terms    terms             // of delivery, one per channel
+	choice
+	badToken error    // the resume token can't be used
+	rejected *Problem // WebSocket: why the session ends as soon as it has begun
 	query    url.Values
 	grant    Grant
-	admitted []auth.Admission // one per channel; nil: all with the grant
-	gap      broker.Reason    // why the client does not get what it missed; "": it does, or missed nothing
-	connect  *otel.Connect    // the request's span; nil: it is not traced
-	pinned   bool             // all messages of the session are to be traced
+	connect  *otel.Connect // the request's span; nil: it is not traced
+	pinned   bool          // all messages of the session are to be traced
 }
 
 // parseListen reads the query of r and asks whether the caller may listen. An error is a *Problem
@@ -87,12 +83,19 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 func (l *listenRequest) resume(token string) {
 	if l.grant.Who().NoHistory {
 		if l.since = make([]broker.Position, len(l.channels)); token != "" {
-			l.gap = broker.NoHistory
+			l.miss(broker.NoHistory)
 		}
 		return
 	}
 	if l.since, l.badToken = resume(token, l.channels); l.badToken != nil {
-		l.gap = broker.BadToken
+		l.miss(broker.BadToken)
+	}
+}
+
+// miss has all of l's channels told that they do not get what they missed.
+func (l *listenRequest) miss(why broker.Reason) {
+	for _, c := range l.channels {
+		l.gaps = append(l.gaps, gapOf(c, why))
 	}
 }
 
@@ -159,16 +162,25 @@ func resume(token string, channels []string) ([]broker.Position, error) {
 	return since, nil
 }
 
-// gaps returns the gaps that tell the client of each of l's channels why it does not get what it missed; none if it does. They are counted.
-func (s *Server) gaps(l *listenRequest) (out []*broker.Message) {
-	if l.gap == "" {
-		return nil
+// tell has the client of ss told, as soon as it is joined, which of l's channels it does not get, and of which not what it missed.
+func (s *Server) tell(ss *session, l *listenRequest) {
+	for _, r := range l.refused {
+		ss.out = ss.format.unsubscribed(ss.out, r.channel, r.problem)
 	}
-	if l.gap == broker.BadToken {
-		s.counts.badTokens.Add(int64(len(l.channels)))
+	for _, m := range l.gaps {
+		ss.out = ss.format.gap(ss.out, m)
 	}
-	for _, c := range l.channels {
-		out = append(out, &broker.Message{Channel: c, Gap: &broker.Gap{Reason: l.gap}})
+	s.countGaps(ss, l.gaps)
+}
+
+// countGaps counts gaps that the client of ss is told.
+func (s *Server) countGaps(ss *session, gaps []*broker.Message) {
+	for _, m := range gaps {
+		if m.Gap.Reason == broker.BadToken {
+			s.counts.badTokens.Add(1)
+		}
 	}
-	return out
+	if ss.ledger != nil {
+		ss.ledger.gaps += uint64(len(gaps))
+	}
 }

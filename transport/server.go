@@ -149,6 +149,7 @@ func (s *Server) routes() http.Handler {
 	})
 	n := &s.counts
 	e.GET("/sse", s.serveSSE, s.connecting(overSSE), counting(n.connects[overSSE]), cors, stream, gateStream)
+	e.POST("/sse", s.servePostedSSE, s.connecting(overSSE), counting(n.connects[overSSE]), cors, stream, gateStream)
 	e.GET("/ws", s.serveWS, s.connecting(overWS), counting(n.connects[overWS]), cors, socket, gateSocket)
 	e.POST("/poll", s.servePoll, s.connecting(overPoll), counting(n.connects[overPoll]), cors, polls, gateSocket)
 	e.POST("/publish", s.servePublish, s.tracing, counting(n.publishes[overHTTP]), cors, publish, s.spare)

@@ -31,7 +31,6 @@ func (s *Server) serveSSE(c echo.Context) error {
 	if len(l.channels) == 0 {
 		return problem(BadRequest, "name at least one channel: /sse?channel=NAME")
 	}
-	ss := s.newSession(l.grant, overSSE)
 	var how sse
 	switch f := l.query.Get("format"); f {
 	case "", "plain":
@@ -47,17 +46,38 @@ func (s *Server) serveSSE(c echo.Context) error {
 	default:
 		return problem(BadRequest, "traceparent can only be 1")
 	}
-	ss.format = how
 	switch h := l.query.Get("heartbeat"); h {
-	case "":
-	case "event":
-		ss.visible = true
+	case "", "event":
 	default:
 		return problem(BadRequest, "heartbeat can only be event")
 	}
-	for _, ch := range s.gaps(l) {
-		ss.out = append(append(ss.out, sse{}.body(ch)...), '\n')
+	return s.openSSE(c, l, how)
+}
+
+// servePostedSSE answers POST /sse: the same stream, for clients that read it without EventSource, and get envelopes.
+func (s *Server) servePostedSSE(c echo.Context) error {
+	l, body, err := s.readListen(c)
+	var in wanted
+	if err == nil {
+		err = decodeBody(body, &in, "a request for a stream")
 	}
+	if err == nil {
+		err = s.chooseFor(c.Request(), l, &in)
+	}
+	if p, ok := err.(*Problem); ok && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests) {
+		return s.refuseSSE(c, p)
+	}
+	if err != nil {
+		return err
+	}
+	return s.openSSE(c, l, sse{envelope: true, context: true})
+}
+
+// openSSE answers r, which may listen, with the stream that it asks for.
+func (s *Server) openSSE(c echo.Context, l *listenRequest, how sse) error {
+	r := c.Request()
+	ss := s.newSession(l.grant, overSSE)
+	ss.format, ss.visible = how, l.query.Get("heartbeat") == "event"
 	if p := s.admit(r, ss, len(l.channels)); p != nil {
 		return s.refuseSSE(c, p)
 	}
@@ -65,9 +85,7 @@ func (s *Server) serveSSE(c echo.Context) error {
 	l.connect = connectOf(c)
 	s.counts.connects[overSSE].add(resultOK)
 	ss.ledger = s.newLedger(r)
-	if ss.ledger != nil && l.gap != "" {
-		ss.ledger.gaps = uint64(len(l.channels))
-	}
+	s.tell(ss, l)
 	if h := l.terms.header(l.channels); h != "" {
 		c.Response().Header().Set(deliverHeader, h)
 	}
@@ -100,6 +118,9 @@ func (s *Server) hijackSSE(c echo.Context, ss *session, l *listenRequest) error 
 		head = appendHeader(head, kv[0], kv[1])
 	}
 	for name, values := range c.Response().Header() { // what the middleware set: CORS, request id
+		if name == "Connection" {
+			continue // it is closed at the end in any case
+		}
 		for _, v := range values {
 			head = appendHeader(head, name, v)
 		}

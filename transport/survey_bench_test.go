@@ -44,7 +44,7 @@ func benchSurvey(b *testing.B, sessions, channels int, path string) {
 	for i := range sessions {
 		ss := s.newSession(everyone{}, overSSE)
 		ss.format, ss.link, ss.ledger = sse{}, nowhere{}, &ledger{since: time.Now().UnixMilli()}
-		w.start(ss, &listenRequest{channels: []string{fmt.Sprint("channel ", i%channels)}, since: make([]broker.Position, 1), grant: everyone{}})
+		w.start(ss, &listenRequest{choice: choice{channels: []string{fmt.Sprint("channel ", i%channels)}, since: make([]broker.Position, 1)}, grant: everyone{}})
 	}
 	h := s.Admin()
 	r := httptest.NewRequest("GET", path, nil)

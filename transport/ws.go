@@ -74,14 +74,13 @@ func (s *Server) serveWS(c echo.Context) error {
 	}
 	if l.badToken != nil {
 		l.rejected = problemOf(l.badToken)
-	} else if l.gap != "" && (ss.ws.commands || ss.gaps) {
-		for _, m := range s.gaps(l) {
-			ss.out = appendText(ss.out, appendEnvelope(nil, m))
-		}
 	}
 	l.connect = connectOf(c)
 	s.counts.connects[overWS].add(resultOK)
 	ss.ledger = s.newLedger(r)
+	if l.rejected == nil && (ss.ws.commands || ss.gaps) {
+		s.tell(ss, l)
+	}
 	_ = conn.NetConn().SetDeadline(time.Time{})
 	s.launch(ss, conn.NetConn(), emptyReader(), l)
 	return nil

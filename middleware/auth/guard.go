@@ -334,16 +334,16 @@ func (g *Guard) subscribe(ctx context.Context, of *Grant, channels, tokens []str
 	return admitted, nil
 }
 
-// maxSigned bounds the tokens for single subscriptions of one request.
-const maxSigned = 64
+// MaxSigned bounds the tokens for single subscriptions of one request.
+const MaxSigned = 64
 
 // signed returns the channels that tokens are for, and until when.
 func (g *Guard) signed(ctx context.Context, of *Grant, tokens []string) (map[string]time.Time, error) {
 	if len(tokens) == 0 {
 		return nil, nil
 	}
-	if len(tokens) > maxSigned {
-		return nil, refuse(Malformed, fmt.Sprintf("at most %d tokens for subscriptions at once", maxSigned))
+	if len(tokens) > MaxSigned {
+		return nil, refuse(Malformed, fmt.Sprintf("at most %d tokens for subscriptions at once", MaxSigned))
 	}
 	own := make(map[string]time.Time, len(tokens))
 	for _, t := range tokens {
