@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ type desk struct {
 	t  *testing.T
 	mu sync.Mutex
 	by map[string]*pass
+
+	asked atomic.Int32 // about subscriptions
 }
 
 // pass is the Grant of a token.
@@ -100,6 +103,14 @@ func (p *pass) Publish(channel string) error {
 func (p *pass) Send(channel string) error { return p.Publish(channel) }
 
 func (p *pass) Subscribe(_ context.Context, channels, tokens []string) ([]auth.Admission, error) {
+	if len(channels) > 0 {
+		p.desk.asked.Add(1)
+	}
+	for _, token := range tokens {
+		if _, err := p.desk.find(token); err != nil {
+			return nil, err
+		}
+	}
 	out := make([]auth.Admission, len(channels))
 	for i, c := range channels {
 		if p.Publish(c) == nil {
@@ -113,6 +124,9 @@ func (p *pass) Subscribe(_ context.Context, channels, tokens []string) ([]auth.A
 			if own.signed && own.Publish(c) == nil {
 				out[i] = auth.Admission{Until: own.Expires, Signed: true}
 			}
+		}
+		if !out[i].Signed && p.Anonymous && len(tokens) == 0 {
+			return nil, &auth.Error{Code: auth.Unauthorized, Detail: "a token is needed"}
 		}
 		if !out[i].Signed {
 			return nil, &auth.Error{Code: auth.Forbidden, Detail: "not for this token"}

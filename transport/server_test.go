@@ -171,6 +171,11 @@ func openStream(t *testing.T, rt http.RoundTripper, url string, header ...string
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+	return sendStream(t, rt, req)
+}
+
+func sendStream(t *testing.T, rt http.RoundTripper, req *http.Request) *stream {
+	t.Helper()
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
