@@ -88,7 +88,7 @@ type reply struct {
 	asker   asker
 	waiting int
 	joinedB []byte            // the channels that have theirs, as JSON
-	gaps    []*broker.Message // that are told behind it
+	gaps    []*broker.Message // of those: each is told before the first message of its channel
 	failed  bool
 }
 
@@ -277,14 +277,16 @@ func (r *reply) object() []byte {
 // joined notes that one more channel has its place. The session's writer calls it, while composing.
 func (r *reply) joined(f *feed) {
 	r.add(f)
+	s := f.session
+	for i := range r.gaps {
+		if r.gaps[i].Channel == f.Channel() {
+			s.out = s.format.gap(s.out, r.gaps[i])
+			s.server.countGaps(s, r.gaps[i:i+1])
+		}
+	}
 	if r.waiting--; r.waiting == 0 && !r.failed {
-		s := f.session
 		s.wait = 0
 		s.out = append(s.out, r.asker.take(s, outcome{object: r.object()})...)
-		for _, m := range r.gaps {
-			s.out = s.format.gap(s.out, m)
-		}
-		s.server.countGaps(s, r.gaps)
 		s.untold = s.untold || s.ws == nil // it was not told on the stream, whose next event brings a token with the channel in it
 	}
 }
