@@ -115,11 +115,12 @@ func appendString[T string | []byte](dst []byte, s T) []byte {
 	return append(dst, '"')
 }
 
-// appendWelcome appends the members of a welcome, without braces.
-func appendWelcome(dst []byte, s *session) []byte {
+// appendWelcome appends the members of a welcome, without braces. retry is how long to wait before coming back if the connection breaks.
+func appendWelcome(dst []byte, s *session, retry time.Duration) []byte {
 	dst = appendString(append(dst, `"session":`...), s.name())
 	dst = append(dst, `,"heartbeat":`...)
 	dst = strconv.AppendFloat(dst, s.server.config.Heartbeat.Seconds(), 'f', -1, 64)
+	dst = strconv.AppendInt(append(dst, `,"retry":`...), retry.Milliseconds(), 10)
 	dst = append(dst, `,"channels":[`...)
 	first := true
 	for _, f := range s.feeds {

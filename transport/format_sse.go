@@ -139,9 +139,9 @@ func (sse) welcome(s *session) []byte {
 	if t := s.token(); len(t) > 0 {
 		dst = append(append(append(dst, "id: "...), t...), '\n')
 	}
-	dst = appendRetry(dst, s.server.retry())
-	dst = append(dst, "data: {"...)
-	return append(appendWelcome(dst, s), "}\n\n"...)
+	retry := s.server.retry()
+	dst = append(appendRetry(dst, retry), "data: {"...)
+	return append(appendWelcome(dst, s, retry), "}\n\n"...)
 }
 
 func appendRetry(dst []byte, d time.Duration) []byte {

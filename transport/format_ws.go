@@ -172,7 +172,7 @@ func appendArrays(b *broker.Batch) []byte {
 func (wsJSON) single(dst []byte, _ *session, _ *feed, _ *broker.Batch) []byte { return dst }
 
 func (wsJSON) welcome(s *session) []byte {
-	b := appendWelcome([]byte(`{"type":"welcome",`), s)
+	b := appendWelcome([]byte(`{"type":"welcome",`), s, s.server.retry())
 	return appendText(nil, append(s.appendToken(b), '}'))
 }
 

@@ -19,6 +19,10 @@ func TestSSE(t *testing.T) {
 	if w.id == "" || w.retry == "" || !strings.Contains(w.data, `"channels":["news"]`) || !strings.Contains(w.data, `"heartbeat":10`) {
 		t.Errorf("welcome %+v lacks something", w)
 	}
+	var told struct{ Retry json.Number }
+	if err := json.Unmarshal([]byte(w.data), &told); err != nil || told.Retry.String() != w.retry {
+		t.Errorf("the data of the welcome has retry %s (%v), the event %s; want the same", told.Retry, err, w.retry)
+	}
 	h := s.resp.Header
 	for name, want := range map[string]string{"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"} {
 		if got := h.Get(name); got != want {

@@ -49,6 +49,9 @@ func TestWSJSON(t *testing.T) {
 	if w.Session == "" || w.Heartbeat != 10 || string(w.Channels) != `["a"]` || w.Token == "" {
 		t.Errorf("welcome %+v", w)
 	}
+	if least := n.config.Retry.Milliseconds(); w.Retry < least || w.Retry >= 2*least {
+		t.Errorf("welcome has retry %d, want %d to %d", w.Retry, least, 2*least)
+	}
 	pos := n.publish("a", "quote \" slash \\ tab \t", "event=created", "key=k")
 	if m := c.want("message"); m.Channel != "a" || m.Position != pos || m.Event != "created" || m.Key != "k" || m.Data != "quote \" slash \\ tab \t" || m.Time == 0 {
 		t.Errorf("message %+v, position should be %s", m, pos)
