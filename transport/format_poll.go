@@ -17,6 +17,7 @@ type poll struct {
 	late  bool          // whatever is on its way from the history
 	joins bool          // all channels are joined
 	done  bool          // the answer is made
+	limit int           // bytes after which it ends
 	pause time.Duration // the least between two answers with messages, since a rate is in force; 0: none
 	idle  time.Duration // what a client is told to wait that got nothing
 
@@ -29,8 +30,12 @@ type poll struct {
 	leave   bool     // the client is sent away
 }
 
-// maxPoll is where a poll's answer ends; a last message, or a batch that is no page of the history, may go beyond it.
-const maxPoll = 256 << 10
+// A poll's answer ends after so many bytes of messages, of which the client may say how many; a last message, or a batch that can't be
+// cut, may go beyond it.
+const (
+	minPoll = 1 << 10
+	maxPoll = 256 << 10
+)
 
 func (*poll) slot() int { return slotPoll }
 
@@ -49,23 +54,43 @@ func (*poll) single(dst []byte, _ *session, _ *feed, b *broker.Batch) []byte {
 	return dst
 }
 
-// part returns so much of b, which f has taken, as there is room for in the answer. From where that ends the next poll goes on.
+// part returns so much of b, which f has taken, as there is room for in the answer. From where that ends the next poll goes on, so
+// nothing may be behind it that has no position.
 func (p *poll) part(f *feed, b *broker.Batch, room int) *broker.Batch {
-	if b.Live || b.Skipped > 0 {
-		return b // not all of it has positions, or is told once
+	if b.Skipped > 0 {
+		return b // which is told once
+	}
+	last := len(b.Messages) - 1
+	least := last
+	for least > 0 && !b.Messages[least].After().IsZero() {
+		least--
 	}
 	gaps := 0
-	for i, m := range b.Messages[:len(b.Messages)-1] {
-		room -= len(m.Data) + len(envelopeHead)
+	for i, m := range b.Messages[:last] {
+		room -= len(envelopeOf(m)) + len(",") // as it goes out: what is quoted may double
 		if m.Gap != nil {
 			gaps++
 		}
-		if at := m.After(); room <= 0 && !at.IsZero() {
-			p.cut, p.at = f, at
-			return &broker.Batch{Messages: b.Messages[:i+1], Gaps: gaps, Last: at}
+		at := m.After()
+		if room > 0 || i < least || at.IsZero() {
+			continue
 		}
+		p.cut, p.at = f, at
+		if b.Live {
+			left(b.Messages[i+1:])
+		}
+		return &broker.Batch{Messages: b.Messages[:i+1], Gaps: gaps, Last: at, Live: b.Live, Released: b.Released}
 	}
 	return b
+}
+
+// left notes that a session does not get now what others do.
+func left(ms []*broker.Message) {
+	for _, m := range ms {
+		if d := m.Delivery(); d != nil {
+			d.Left()
+		}
+	}
 }
 
 // welcome has no bytes: that there is an answer says it.

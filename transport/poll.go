@@ -17,7 +17,8 @@ import (
 type pollRequest struct {
 	Channel  string   `json:"channel"`
 	Channels []string `json:"channels"`
-	Wait     *float64 `json:"wait"` // seconds
+	Wait     *float64 `json:"wait"`  // seconds
+	Limit    *int64   `json:"limit"` // bytes of messages
 	Rate     string   `json:"rate"`
 	Batch    string   `json:"batch"`
 	Conflate string   `json:"conflate"`
@@ -28,6 +29,14 @@ type pollRequest struct {
 // first reports whether the client has nothing yet that it could go on from.
 func (w *wanted) first() bool {
 	return w.Resume == "" && !slices.ContainsFunc(w.Subscriptions, func(e entry) bool { return e.Since != "" })
+}
+
+// limit is where the answer ends, in bytes.
+func (in *pollRequest) limit() int {
+	if in.Limit == nil {
+		return maxPoll
+	}
+	return int(min(max(*in.Limit, minPoll), maxPoll))
 }
 
 // servePoll answers POST /poll: a session that ends with its first write, for networks that let no stream through. Its link is that of HTTP/2
@@ -43,7 +52,7 @@ func (s *Server) servePoll(c echo.Context) error {
 		hold = min(hold, time.Duration(*in.Wait*float64(time.Second)))
 	}
 	first := in.first()
-	p := &poll{first: first, pause: l.terms.interval(), idle: s.pauseOf(hold, first)}
+	p := &poll{first: first, limit: in.limit(), pause: l.terms.interval(), idle: s.pauseOf(hold, first)}
 	ss := s.newSession(l.grant, overPoll)
 	ss.format = p
 	if refused := s.admit(r, ss, len(l.channels)); refused != nil {
@@ -236,6 +245,9 @@ func decodePoll(body []byte) (*pollRequest, error) {
 	}
 	if in.Wait != nil && !(*in.Wait >= 0 && *in.Wait <= math.MaxInt32) {
 		return nil, problem(BadRequest, "wait is a number of seconds, 0 or more")
+	}
+	if in.Limit != nil && *in.Limit < 1 {
+		return nil, problem(BadRequest, "limit is a number of bytes, 1 or more")
 	}
 	if in.Subscriptions != nil && (in.Channel != "" || in.Channels != nil || in.Rate != "" || in.Batch != "" || in.Conflate != "" || in.Filter != "") {
 		return nil, problem(BadRequest, "with subscriptions channels and what is wished of them stand in those")

@@ -143,7 +143,7 @@ func (m *mover) move() bool {
 }
 
 func FuzzPoll(f *testing.F) {
-	for _, s := range []string{`{"channel":"a"}`, `{"channels":["a","b"],"resume":"AQ","wait":1.5,"signed":["x"]}`, `{"wait":1e999}`, `{"channel":"a"}]`, `[]`} {
+	for _, s := range []string{`{"channel":"a"}`, `{"channels":["a","b"],"resume":"AQ","wait":1.5,"signed":["x"]}`, `{"wait":1e999}`, `{"channel":"a","limit":4096}`, `{"limit":-1}`, `{"limit":9223372036854775807}`, `{"channel":"a"}]`, `[]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -156,6 +156,9 @@ func FuzzPoll(f *testing.F) {
 		}
 		if in.Wait != nil && !(*in.Wait >= 0) {
 			t.Errorf("%q: wait is %v", body, *in.Wait)
+		}
+		if l := in.limit(); l < minPoll || l > maxPoll {
+			t.Errorf("%q: limit is %d", body, l)
 		}
 	})
 }

@@ -150,7 +150,7 @@ func (s *session) compose(scratch []byte) (b []byte, isShared bool) {
 	s.out = nil
 	most := maxWrite
 	if s.over == overPoll {
-		most = maxPoll
+		most = s.format.(*poll).limit
 	}
 	for s.dirty != nil && len(b) < most {
 		f := s.dirty
