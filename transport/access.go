@@ -23,10 +23,10 @@ type Access interface {
 // error lets the caller in. Methods are called concurrently; auth.Grant says what they do.
 type Grant interface {
 	Who() *auth.Identity
-	Subscribe(ctx context.Context, channels, tokens []string) ([]auth.Admission, error)
-	Publish(channel string) error // by the publish API
-	Send(channel string) error    // from a session
-	Trace() error                 // have all messages of a session traced
+	Subscribe(ctx context.Context, channels, tokens []string) ([]auth.Admission, error) // of no channels: whether the tokens hold
+	Publish(channel string) error                                                       // by the publish API
+	Send(channel string) error                                                          // from a session
+	Trace() error                                                                       // have all messages of a session traced
 }
 
 // holder is what a session keeps its grant in, which may be replaced while commands ask it.

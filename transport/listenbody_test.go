@@ -26,7 +26,7 @@ func TestPostedStream(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			change := func(c *Config) { // all shorter than the stream lives
-				c.HeaderTimeout, c.BodyTimeout, c.WriteTimeout, c.Heartbeat = 150*time.Millisecond, 50*time.Millisecond, 150*time.Millisecond, 200*time.Millisecond
+				c.HeaderTimeout, c.BodyTimeout, c.WriteTimeout, c.Heartbeat = 500*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 500*time.Millisecond
 			}
 			secure := func(*Server) *tls.Config { return nil }
 			tr := &http.Transport{Protocols: new(http.Protocols)}
@@ -61,7 +61,7 @@ func TestPostedStream(t *testing.T) {
 			if line, err := s.r.ReadString('\n'); err != nil || line != ":\n" {
 				t.Errorf("got %q (%v), want a comment as heartbeat", line, err)
 			}
-			time.Sleep(300 * time.Millisecond) // HTTP/2 has no fake clock
+			time.Sleep(700 * time.Millisecond) // HTTP/2 has no fake clock
 			n.put(&broker.Message{Channel: "a", Data: []byte("3")}, true)
 			if e := s.want("", "*"); !strings.Contains(e.data, `"data":"3"`) {
 				t.Errorf("got %+v", e)

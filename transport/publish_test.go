@@ -124,7 +124,7 @@ func TestPublishRefusals(t *testing.T) {
 		{"long key", "/publish/a?key=" + strings.Repeat("k", broker.MaxKey+1), "text/plain", "x", 413, TooLarge},
 		{"live is no number", "/publish/a?live=maybe", "text/plain", "x", 400, BadRequest},
 		{"elsewhere", "/elsewhere", "text/plain", "x", 404, NotFound},
-		{"method", "/sse", "text/plain", "x", 405, MethodNotAllowed},
+		{"method", "/ws", "text/plain", "x", 405, MethodNotAllowed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, body := n.post(tt.path, tt.contentType, tt.body)

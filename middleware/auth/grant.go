@@ -71,7 +71,7 @@ type Admission struct {
 }
 
 // Subscribe returns nil if the holder may listen to all of the channels, and how each was let in; a nil list is: as long as the
-// grant holds. tokens are for single subscriptions. It may ask the webhook, and takes as long as that.
+// grant holds. tokens are for single subscriptions; with no channels it is about them alone. It may ask the webhook, and takes as long as that.
 func (g *Grant) Subscribe(ctx context.Context, channels, tokens []string) (admitted []Admission, err error) {
 	if g.open {
 		return nil, nil

@@ -172,6 +172,8 @@ func TestSubscribe(t *testing.T) {
 		{"signed for what is not", anonymous, "news", signed(`"channel":"news"`), "", true, "it is a grant for that channel whatever its rule"},
 		{"signed junk", alice, "news", []string{"junk"}, Unauthorized, false, "who sends one thinks that it counts"},
 		{"signed by a token for everything", alice, "signed:1", signed(`"sub":"alice","subscribe":["*"]`), Unauthorized, false, ""},
+		{"tokens alone", alice, "", signed(`"channel":"signed:1"`), "", false, "a token may be asked about without its channel"},
+		{"bad tokens alone", alice, "", []string{"junk"}, Unauthorized, false, ""},
 		{"too many", alice, "news", slices.Repeat(signed(`"channel":"a"`), MaxSigned+1), Malformed, false, "each costs a signature"},
 	}
 	for _, tt := range tests {
