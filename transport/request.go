@@ -34,13 +34,16 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 	}
 	wished := false
 	for name := range q {
+		if strings.HasPrefix(name, sinceParam) {
+			continue
+		}
 		if base, _, _ := strings.Cut(name, "["); allowed(base, middleware.WishParams) {
 			wished = true
 			continue
 		}
 		// A typing error would be silent otherwise. Names with _ are for those who must make URLs unique.
 		if !allowed(name, params) && !allowed(name, credentialParams) && !strings.HasPrefix(name, "_") {
-			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %s; there are %s", quoted(name), strings.Join(append(params, middleware.WishParams...), ", ")))
+			return nil, problem(BadRequest, fmt.Sprintf("unknown parameter %s; there are %s", quoted(name), strings.Join(append(append(params, "since[CHANNEL]"), middleware.WishParams...), ", ")))
 		}
 	}
 	l := &listenRequest{query: q}
@@ -71,11 +74,12 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 	if l.terms, err = s.findTerms(l.channels, wishes); err != nil {
 		return nil, err
 	}
-	token := r.Header.Get("Last-Event-ID")
-	if token == "" {
-		token = cmp.Or(q.Get("resume"), q.Get("lastEventId")) // the latter is how EventSource polyfills say it
+	own, err := querySince(q, l.channels)
+	if err != nil {
+		return nil, err
 	}
-	l.resume(token)
+	last := cmp.Or(r.Header.Get("Last-Event-ID"), q.Get("lastEventId")) // the latter is how EventSource polyfills say it
+	l.begin(last, q.Get("resume"), own)
 	return l, nil
 }
 
