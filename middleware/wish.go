@@ -101,9 +101,21 @@ func ParseWish(rate, batch, conflate, filter string) (d Delivery, err error) {
 // WishParams are the query parameters that QueryWishes reads, without brackets.
 var WishParams = []string{"rate", "batch", "conflate", "filter"}
 
+// WishError is why what is wished for one channel can't be had.
+type WishError struct {
+	Channel string
+	Err     error
+}
+
+// Error implements error.
+func (e *WishError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *WishError) Unwrap() error { return e.Err }
+
 // QueryWishes reads the wishes of a query: rate=5/s is for all of its channels, rate[NAME]=5/s for one of them
 // and stronger. The result has one Delivery per channel. A name in brackets that is not among the channels,
-// or a parameter that is there twice, is an error.
+// or a parameter that is there twice, is an error; what can't be had for one channel is a *WishError.
 func QueryWishes(q url.Values, channels []string) ([]Delivery, error) {
 	own := map[string]bool{} // channels that have a parameter of their own
 	for name, values := range q {
@@ -134,7 +146,7 @@ func QueryWishes(q url.Values, channels []string) ([]Delivery, error) {
 	for i, c := range channels {
 		if all[i] = common; own[c] {
 			if all[i], err = parseWishOf(q, c); err != nil {
-				return nil, err
+				return nil, &WishError{c, err}
 			}
 		}
 	}

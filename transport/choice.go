@@ -1,7 +1,10 @@
 package transport
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -27,6 +30,17 @@ type entry struct {
 	Conflate string `json:"conflate"`
 	Filter   string `json:"filter"`
 	Signed   string `json:"signed"` // a token for this subscription
+}
+
+// UnmarshalJSON implements json.Unmarshaler: an entry is as strict as what it stands in.
+func (e *entry) UnmarshalJSON(b []byte) error {
+	if bad := checkJSON(b, 1); bad != "" {
+		return errors.New(bad)
+	}
+	type fields entry
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode((*fields)(e))
 }
 
 // choice is what has come of a list of subscriptions, which is had as far as may be: one that is refused does not take the others
@@ -60,7 +74,7 @@ func (s *Server) choose(ctx context.Context, g Grant, in *wanted) (*choice, erro
 	if err != nil {
 		return nil, err
 	}
-	if list, err = c.ask(ctx, s, g, list, in.Signed); err != nil {
+	if list, err = c.ask(ctx, s, newAsking(g, list, in.Signed), list); err != nil {
 		return nil, err
 	}
 	list = c.deliver(s, list)
@@ -127,86 +141,6 @@ func (c *choice) read(all []entry, most int) ([]candidate, error) {
 	return list, nil
 }
 
-// ask returns those of list that g allows. All are asked about at once; only where that is refused, one by one.
-func (c *choice) ask(ctx context.Context, s *Server, g Grant, list []candidate, tokens []string) ([]candidate, error) {
-	if len(list) == 0 {
-		return list, nil
-	}
-	names, all := make([]string, len(list)), tokens[:len(tokens):len(tokens)]
-	for i := range list {
-		names[i] = list[i].Channel
-		if list[i].Signed != "" {
-			all = append(all, list[i].Signed)
-		}
-	}
-	admitted, err := g.Subscribe(ctx, names, all)
-	if err != nil {
-		p := denied(err)
-		if p.Code == Unavailable || len(tokens) > auth.MaxSigned {
-			return nil, p
-		}
-		if len(list) == 1 && len(tokens) == 0 {
-			return c.sort(g, list, []*Problem{p}, false)
-		}
-		return c.askEach(ctx, s, g, list, tokens)
-	}
-	for i := range admitted {
-		list[i].admitted = admitted[i]
-	}
-	return list, nil
-}
-
-// askEach is ask one by one.
-func (c *choice) askEach(ctx context.Context, s *Server, g Grant, list []candidate, tokens []string) ([]candidate, error) {
-	var bad *Problem // of tokens
-	good := make([]string, 0, len(tokens)+1)
-	for _, t := range tokens {
-		if _, err := g.Subscribe(ctx, nil, []string{t}); err == nil {
-			good = append(good, t)
-		} else if bad == nil {
-			bad = denied(err)
-		}
-	}
-	problems := make([]*Problem, len(list))
-	s.side(len(list), func(i int) {
-		e, own := &list[i], good[:len(good):len(good)]
-		if e.Signed != "" {
-			own = append(own, e.Signed)
-		}
-		switch admitted, err := g.Subscribe(ctx, []string{e.Channel}, own); {
-		case err != nil:
-			problems[i] = denied(err)
-			if bad != nil && e.Signed == "" && problems[i].Code != Unavailable {
-				problems[i] = bad // which may have been for this one
-			}
-		case admitted != nil:
-			e.admitted = admitted[0]
-		}
-	})
-	return c.sort(g, list, problems, len(tokens) > 0)
-}
-
-// sort returns those of list without a problem. Who has shown nothing, and gets nothing because of that, is refused as a whole.
-func (c *choice) sort(g Grant, list []candidate, problems []*Problem, shown bool) ([]candidate, error) {
-	kept := list[:0]
-	shown = shown || !g.Who().Anonymous
-	for i, p := range problems {
-		if p == nil {
-			kept = append(kept, list[i])
-			continue
-		}
-		if p.Code == Unavailable {
-			return nil, p
-		}
-		shown = shown || list[i].Signed != "" || p.Code != Unauthorized
-		c.refuse(list[i].Channel, p)
-	}
-	if len(kept) == 0 && !shown {
-		return nil, problems[0]
-	}
-	return kept, nil
-}
-
 // deliver finds the terms of list, and returns those that have some.
 func (c *choice) deliver(s *Server, list []candidate) []candidate {
 	names := make([]string, len(list))
@@ -248,7 +182,10 @@ func (c *choice) begin(list []candidate, token string, noHistory bool) {
 		e := &list[i]
 		at, bad := places.Of(e.Channel), err
 		if e.Since != "" {
-			at, bad = broker.ParsePosition(e.Since)
+			// The later place counts: a token also knows of what was filtered out behind the last message.
+			if p, unread := broker.ParsePosition(e.Since); unread != nil || err != nil || !p.Before(at) {
+				at, bad = p, unread
+			}
 		}
 		switch {
 		case noHistory && (bad != nil || !at.IsZero()):

@@ -126,7 +126,9 @@ func (s *session) allOf(c *command) (*choice, error) {
 		err = problem(BadRequest, "since goes with one channel, resume with any number; not both")
 	case c.Since != "":
 		var p broker.Position
-		p, err = broker.ParsePosition(c.Since)
+		if p, err = broker.ParsePosition(c.Since); err != nil {
+			err = problemOf(err).of(names[0])
+		}
 		since = []broker.Position{p}
 	default:
 		since, err = resume(c.Resume, names)
@@ -153,7 +155,11 @@ func (s *Server) wished(c *command, names []string) (terms, error) {
 	}
 	wish, err := middleware.ParseWish(c.Rate, c.Batch, c.Conflate, c.Filter)
 	if err != nil {
-		return terms{}, problem(BadDelivery, err.Error())
+		p := problem(BadDelivery, err.Error())
+		if len(names) == 1 {
+			p = p.of(names[0])
+		}
+		return terms{}, p
 	}
 	return s.findTerms(names, slices.Repeat([]middleware.Delivery{wish}, len(names)))
 }
@@ -248,7 +254,7 @@ func (w *writer) turnAway(s *session, list []refusedChannel) {
 	for _, r := range list {
 		if f := s.feed(r.channel); f != nil {
 			if f.reply != nil {
-				f.reply.fail(s, r.problem)
+				f.reply.fail(s, r.problem.of(r.channel))
 			}
 			w.leave(f)
 		}
@@ -319,7 +325,7 @@ func (s *session) unsubscribe(c command) {
 		for _, n := range names {
 			if f := s.feed(n); f != nil {
 				if f.reply != nil {
-					f.reply.fail(s, problem(BadRequest, "unsubscribed before it was joined"))
+					f.reply.fail(s, problem(BadRequest, "unsubscribed before it was joined").of(n))
 				}
 				s.writer.leave(f)
 			}

@@ -95,7 +95,7 @@ func (p *pass) Trace() error        { return nil }
 
 func (p *pass) Publish(channel string) error {
 	if !slices.Contains(p.channels, channel) {
-		return &auth.Error{Code: auth.Forbidden, Detail: "not for this token"}
+		return &auth.Error{Code: auth.Forbidden, Detail: "not for this token", Channel: channel}
 	}
 	return nil
 }
@@ -111,6 +111,7 @@ func (p *pass) Subscribe(_ context.Context, channels, tokens []string) ([]auth.A
 			return nil, err
 		}
 	}
+	var refused []string
 	out := make([]auth.Admission, len(channels))
 	for i, c := range channels {
 		if p.Publish(c) == nil {
@@ -125,14 +126,17 @@ func (p *pass) Subscribe(_ context.Context, channels, tokens []string) ([]auth.A
 				out[i] = auth.Admission{Until: own.Expires, Signed: true}
 			}
 		}
-		if !out[i].Signed && p.Anonymous && len(tokens) == 0 {
-			return nil, &auth.Error{Code: auth.Unauthorized, Detail: "a token is needed"}
-		}
 		if !out[i].Signed {
-			return nil, &auth.Error{Code: auth.Forbidden, Detail: "not for this token"}
+			refused = append(refused, c)
 		}
 	}
-	return out, nil
+	switch {
+	case len(refused) == 0:
+		return out, nil
+	case p.Anonymous && len(tokens) == 0:
+		return nil, &auth.Error{Code: auth.Unauthorized, Detail: "a token is needed", Channel: refused[0], Channels: refused}
+	}
+	return nil, &auth.Error{Code: auth.Forbidden, Detail: "not for this token", Channel: refused[0], Channels: refused}
 }
 
 // newGuarded returns a node to which a desk hands out the grants.

@@ -74,10 +74,10 @@ func (w *writer) expire(s *session) {
 
 // unsubscribe ends one subscription against the client's will, and the session where nothing is left that it could do.
 func (w *writer) unsubscribe(s *session, f *feed, p *Problem) {
-	if f.reply != nil {
+	channel := f.Channel()
+	if p = p.of(channel); f.reply != nil {
 		f.reply.fail(s, p)
 	}
-	channel := f.Channel()
 	w.leave(f)
 	if len(s.feeds) == 0 && (s.ws == nil || !s.ws.commands) {
 		w.deny(s, p)

@@ -39,16 +39,18 @@ func samples() []*broker.Message {
 
 func TestGolden(t *testing.T) {
 	one := &session{feeds: make([]*feed, 1), gaps: true}
-	for name, f := range map[string]format{"sse.txt": sse{}, "sse-json.txt": sse{envelope: true}, "ws.bin": wsPlain{}, "ws-json.bin": wsJSON{}} {
+	for name, f := range map[string]format{"sse.txt": sse{}, "sse-json.txt": sse{envelope: true}, "ws.bin": wsPlain{}, "ws-json.bin": wsJSON{}, "poll.txt": &poll{}} {
 		t.Run(name, func(t *testing.T) {
 			golden(t, "golden-"+name, encode(f, one, &broker.Batch{Messages: samples()}))
-			// As policies make them: some were skipped before its first message, and more after its last.
-			paced := &broker.Batch{Messages: samples()[:5], Skipped: 3, Array: true, Last: broker.Position{MS: 1795426843459, Seq: 12, Tag: 0x9f3c}}
-			ms := samples()
-			paced.Messages = append(paced.Messages, ms[8], ms[5])
-			golden(t, "golden-paced-"+name, encode(f, one, paced))
+			golden(t, "golden-paced-"+name, encode(f, one, pacedSamples()))
 		})
 	}
+}
+
+// pacedSamples are some of samples as policies make them: some were skipped before its first message, and more after its last.
+func pacedSamples() *broker.Batch {
+	ms := samples()
+	return &broker.Batch{Messages: append(samples()[:5], ms[8], ms[5]), Skipped: 3, Array: true, Last: broker.Position{MS: 1795426843459, Seq: 12, Tag: 0x9f3c}}
 }
 
 func encode(f format, s *session, b *broker.Batch) []byte {
@@ -126,6 +128,18 @@ func TestBatchFormats(t *testing.T) {
 // frames reads WebSocket frames of envelopes and says what they are.
 func frames(t *testing.T, wire []byte) string {
 	var all []string
+	for _, text := range payloads(wire) {
+		var f frame
+		if err := json.Unmarshal(text, &f); err != nil {
+			t.Fatalf("%v: %q", err, text)
+		}
+		all = append(all, fmt.Sprintf("%s:%d:%d", f.Type, len(f.Messages), f.Skipped))
+	}
+	return strings.Join(all, " ")
+}
+
+// payloads cuts WebSocket frames of a server.
+func payloads(wire []byte) (all []json.RawMessage) {
 	for len(wire) > 0 {
 		head, size := 2, int(wire[1])
 		switch size {
@@ -134,14 +148,10 @@ func frames(t *testing.T, wire []byte) string {
 		case 127:
 			head, size = 10, int(binary.BigEndian.Uint64(wire[2:]))
 		}
-		var f frame
-		if err := json.Unmarshal(wire[head:head+size], &f); err != nil {
-			t.Fatalf("%v: %q", err, wire[:head+size])
-		}
-		all = append(all, fmt.Sprintf("%s:%d:%d", f.Type, len(f.Messages), f.Skipped))
+		all = append(all, wire[head:head+size])
 		wire = wire[head+size:]
 	}
-	return strings.Join(all, " ")
+	return all
 }
 
 // FuzzSSEData: whatever the payload, EventSource sees one event with its lines and nothing else.
@@ -225,7 +235,9 @@ func FuzzBatch(f *testing.F) {
 
 // FuzzCommand: no text makes the decoder of commands panic, or be answered by anything but an error it names.
 func FuzzCommand(f *testing.F) {
-	for _, s := range []string{`{"type":"subscribe","ref":1,"channels":["a"],"resume":"AQ"}`, `{"type":"publish","channel":"a","data":{}}`, `[`, `{"ref":{}}`} {
+	for _, s := range []string{`{"type":"subscribe","ref":1,"channels":["a"],"resume":"AQ"}`, `{"type":"publish","channel":"a","data":{}}`,
+		`{"type":"subscribe","ref":2,"subscriptions":[{"channel":"a","since":"1-0-abcd","rate":"5/s","signed":"x"},{"channel":"b"}],"resume":"AQ"}`,
+		`{"type":"subscribe","subscriptions":[{"channel":"a","Channel":"b"}]}`, `{"subscriptions":[null,[],{}]}`, `[`, `{"ref":{}}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

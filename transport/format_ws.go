@@ -209,6 +209,9 @@ func (wsJSON) refuse(dst []byte, ref json.RawMessage, p *Problem) []byte {
 	b := appendRef([]byte(`{"type":"error"`), ref)
 	b = appendString(append(b, `,"code":`...), string(p.Code))
 	b = appendString(append(b, `,"detail":`...), strings.ToValidUTF8(p.Detail, "\uFFFD"))
+	if p.Channel != "" {
+		b = appendString(append(b, `,"channel":`...), p.Channel)
+	}
 	if p.Retry > 0 {
 		b = strconv.AppendInt(append(b, `,"retry":`...), p.Retry.Milliseconds()+1, 10)
 	}

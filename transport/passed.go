@@ -149,6 +149,9 @@ func (x *outcome) append(dst []byte) []byte {
 	}
 	dst = appendString(append(dst, `p{"code":`...), string(p.Code))
 	dst = appendString(append(dst, `,"detail":`...), strings.ToValidUTF8(p.Detail, "\uFFFD"))
+	if p.Channel != "" {
+		dst = appendString(append(dst, `,"channel":`...), p.Channel)
+	}
 	text, _ := json.Marshal(p.Retry.Milliseconds()) // a number
 	return append(append(append(dst, `,"retry":`...), text...), '}')
 }
@@ -166,19 +169,21 @@ func parseOutcome(text []byte) (x outcome, ok bool) {
 		return outcome{object: bytes.Clone(text)}, true
 	case 'p':
 		var in struct {
-			Code   Code   `json:"code"`
-			Detail string `json:"detail"`
-			Retry  int64  `json:"retry"`
+			Code    Code   `json:"code"`
+			Detail  string `json:"detail"`
+			Channel string `json:"channel"`
+			Retry   int64  `json:"retry"`
 		}
 		d := json.NewDecoder(bytes.NewReader(text))
 		d.DisallowUnknownFields()
-		if d.Decode(&in) != nil || codes[in.Code].status == 0 || len(in.Detail) > maxDetail || in.Retry < 0 || in.Retry > math.MaxInt32 {
+		if d.Decode(&in) != nil || codes[in.Code].status == 0 || len(in.Detail) > maxDetail || in.Retry < 0 || in.Retry > math.MaxInt32 ||
+			in.Channel != "" && broker.CheckChannel(in.Channel) != nil {
 			return x, false
 		}
 		if _, err := d.Token(); err != io.EOF {
 			return x, false
 		}
-		x.problem = problem(in.Code, in.Detail)
+		x.problem = problem(in.Code, in.Detail).of(in.Channel)
 		x.problem.Retry = time.Duration(in.Retry) * time.Millisecond
 		return x, true
 	}

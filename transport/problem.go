@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/broker"
+	"sluice/middleware"
 	"sluice/middleware/auth"
 )
 
@@ -81,8 +82,11 @@ type Problem struct {
 	Code   Code   `json:"code"`
 	Detail string `json:"detail,omitempty"`
 
-	// Retry is how long to wait before trying again. It is told in whole seconds by HTTP's Retry-After, by
-	// WebSocket in milliseconds; 0 is as soon as may be.
+	// Channel is the one that it is about, and no other; always a legal name. "" is none, or more.
+	Channel string `json:"channel,omitempty"`
+
+	// Retry is how long to wait before trying again. It is told in whole seconds by HTTP's Retry-After, and in
+	// milliseconds by WebSocket and in the body of answers; 0 is as soon as may be.
 	Retry time.Duration `json:"-"`
 }
 
@@ -92,6 +96,13 @@ func (p *Problem) Error() string { return string(p.Code) + ": " + p.Detail }
 func problem(c Code, detail string) *Problem {
 	row := codes[c]
 	return &Problem{Type: "about:blank", Title: row.title, Status: row.status, Code: c, Detail: detail}
+}
+
+// of returns p as it is about one channel, which has a legal name; "" is none.
+func (p *Problem) of(channel string) *Problem {
+	x := *p
+	x.Channel = channel
+	return &x
 }
 
 // maxQuoted is how many bytes of a name that a client has made up are repeated to it: a typing error has fewer, tokens and keys in the wrong
@@ -119,12 +130,15 @@ func problemOf(err error) *Problem {
 	var p *Problem
 	var tooLarge *http.MaxBytesError
 	var refused *auth.Error
+	var wish *middleware.WishError
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &wish):
+		return problem(BadDelivery, wish.Error()).of(wish.Channel)
 	case errors.As(err, &refused):
 		p = problem(Code(refused.Code), refused.Detail)
-		p.Retry = refused.Retry
+		p.Retry, p.Channel = refused.Retry, refused.Channel
 		return p
 	case errors.Is(err, broker.ErrChannel):
 		return problem(BadChannel, err.Error())
@@ -152,13 +166,19 @@ func (p *Problem) write(w http.ResponseWriter) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // there may be a token in the URL
+	told := struct {
+		*Problem
+		Retry int64 `json:"retry,omitempty"` // ms; pages of other origins and JSON readers see the body more easily than Retry-After
+	}{Problem: p}
 	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
-		h.Set("Retry-After", strconv.FormatInt(wholeSeconds(p.Retry), 10))
+		s := wholeSeconds(p.Retry)
+		h.Set("Retry-After", strconv.FormatInt(s, 10))
+		told.Retry = s * 1000
 	}
 	if p.Status == http.StatusUnauthorized { // RFC 9110 §15.5.2, RFC 6750 §3
 		h.Set("WWW-Authenticate", "Bearer")
 	}
-	body, err := json.Marshal(p)
+	body, err := json.Marshal(told)
 	if err != nil {
 		body = nil
 	}

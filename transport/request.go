@@ -67,8 +67,8 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 	}
 	var wishes []middleware.Delivery
 	if wished {
-		if wishes, err = middleware.QueryWishes(q, l.channels); err != nil {
-			return nil, problem(BadDelivery, err.Error())
+		if wishes, err = queryWishes(q, l.channels); err != nil {
+			return nil, err
 		}
 	}
 	if l.terms, err = s.findTerms(l.channels, wishes); err != nil {
@@ -81,6 +81,15 @@ func (s *Server) parseListen(r *http.Request, params ...string) (*listenRequest,
 	last := cmp.Or(r.Header.Get("Last-Event-ID"), q.Get("lastEventId")) // the latter is how EventSource polyfills say it
 	l.begin(last, q.Get("resume"), own)
 	return l, nil
+}
+
+// queryWishes returns the wishes of a query, one per channel.
+func queryWishes(q url.Values, channels []string) ([]middleware.Delivery, error) {
+	wishes, err := middleware.QueryWishes(q, channels)
+	if one := (*middleware.WishError)(nil); err == nil || errors.As(err, &one) {
+		return wishes, err
+	}
+	return nil, problem(BadDelivery, err.Error())
 }
 
 // resume has l begin where token says; "" is now.

@@ -42,7 +42,7 @@ func (g *Grant) Publish(channel string) error {
 	case g.Anonymous:
 		return errNoCredentials
 	}
-	return refuse(Forbidden, "this token or key does not let you publish there")
+	return refuse(Forbidden, "this token or key does not let you publish there").of(channel)
 }
 
 // Send returns nil if the holder may publish to channel from a connection: the channel must consent, too.
@@ -51,7 +51,7 @@ func (g *Grant) Send(channel string) error {
 		return err
 	}
 	if !g.guard.rules(channel).Send {
-		return refuse(Forbidden, "this channel takes no messages from connections; publish by HTTP, or set publish: clients for it")
+		return refuse(Forbidden, "this channel takes no messages from connections; publish by HTTP, or set publish: clients for it").of(channel)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -158,6 +159,9 @@ func (g *Guard) grant(ctx context.Context, cred credential) (*Grant, error) {
 		return &Grant{Identity: Identity{Anonymous: true}, guard: g}, nil
 	}
 	claims, err := g.verify(ctx, cred.token)
+	if refused := (*Error)(nil); errors.As(err, &refused) {
+		return nil, refused.of("") // it was shown for everything
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +182,7 @@ func (g *Guard) verify(ctx context.Context, token string) (*Claims, error) {
 	}
 	switch {
 	case g.config.Revoked(claims.ID, claims.Subject, claims.Issued):
-		return nil, refuse(TokenRevoked, "this token was taken back; get another one")
+		return nil, refuse(TokenRevoked, "this token was taken back; get another one").of(claims.Channel)
 	case g.config.RevocationsKnown != nil && !g.config.RevocationsKnown():
 		return nil, &Error{Code: Unavailable, Detail: "it is not known yet which tokens were taken back; try again", Retry: time.Second}
 	}
@@ -296,25 +300,26 @@ func (g *Guard) subscribe(ctx context.Context, of *Grant, channels, tokens []str
 	}
 	admitted := make([]Admission, len(channels))
 	var ask []int
+	var why *Error // of the first that is refused
+	var out []string
 	for i, c := range channels {
 		if end, ok := own[c]; ok {
 			admitted[i] = Admission{end, true}
 			continue
 		}
-		switch access := g.rules(c).Access; {
-		case access == Public:
-		case access == Signed:
-			return nil, refuse(Unauthorized, "a channel among these takes only subscriptions with a token of their own (signed)")
-		case matchesAny(of.subscribe, c):
-		case g.config.Webhook != nil && of.caller != nil:
+		open, err := g.opens(of, c)
+		switch {
+		case open:
+		case err == nil:
 			ask = append(ask, i)
-		case of.Anonymous:
-			return nil, errNoCredentials
-		default:
-			return nil, refuse(Forbidden, "this token does not let you listen to all of these channels")
+		case why == nil || why == err:
+			why, out = err, append(out, c)
 		}
 	}
-	if len(ask) == 0 {
+	switch {
+	case why != nil:
+		return nil, why.about(out)
+	case len(ask) == 0:
 		return admitted, nil
 	}
 	names := make([]string, len(ask))
@@ -326,12 +331,29 @@ func (g *Guard) subscribe(ctx context.Context, of *Grant, channels, tokens []str
 		return nil, err
 	}
 	if len(d.Channels) < len(names) { // of those that were asked for, each once
-		return nil, refuse(Forbidden, "the backend does not let you listen to all of these channels")
+		return nil, errBackend.about(slices.DeleteFunc(names, func(c string) bool { return slices.Contains(d.Channels, c) }))
 	}
 	for _, at := range ask {
 		admitted[at].Until = d.Expires
 	}
 	return admitted, nil
+}
+
+// opens reports whether of is enough to listen to a channel. If not, the error says why; nil: the webhook is to be asked.
+func (g *Guard) opens(of *Grant, channel string) (bool, *Error) {
+	switch access := g.rules(channel).Access; {
+	case access == Public:
+		return true, nil
+	case access == Signed:
+		return false, errOwnToken
+	case matchesAny(of.subscribe, channel):
+		return true, nil
+	case g.config.Webhook != nil && of.caller != nil:
+		return false, nil
+	case of.Anonymous:
+		return false, errNoCredentials
+	}
+	return false, errNotGranted
 }
 
 // MaxSigned bounds the tokens for single subscriptions of one request.
@@ -356,7 +378,7 @@ func (g *Guard) signed(ctx context.Context, of *Grant, tokens []string) (map[str
 		case broker.CheckChannel(c.Channel) != nil:
 			return nil, refuse(Unauthorized, "a token that was sent for a subscription names no legal channel")
 		case c.Subject != "" && c.Subject != of.Subject:
-			return nil, refuse(Forbidden, "a token that was sent for a subscription is another subject's")
+			return nil, refuse(Forbidden, "a token that was sent for a subscription is another subject's").of(c.Channel)
 		}
 		own[c.Channel] = c.Expires
 	}

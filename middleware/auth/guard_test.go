@@ -2,11 +2,14 @@ package auth
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -184,6 +187,86 @@ func TestSubscribe(t *testing.T) {
 				t.Errorf("admitted %+v, want that it has an end of its own: %v", admitted, tt.own)
 			}
 		})
+	}
+}
+
+// TestRefusedChannel: a refusal names the channel that it is about, and none if it is about who asks.
+func TestRefusedChannel(t *testing.T) {
+	g := newGuard(t, func(c *Config) {
+		c.Revoked = func(id, _ string, _ time.Time) bool { return id == "gone" }
+	})
+	grant := func(header ...string) *Grant {
+		grant, err := g.Authorize(requestOf("/sse", header...), Listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return grant
+	}
+	alice, anonymous := grant("Authorization", "Bearer "+tokenOf(t, `,"subscribe":["news","b"],"publish":["news"]`)), grant()
+	late := func(more string) string {
+		return signHS(t, plainHeader, fmt.Sprintf(`{"exp":%d,%s}`, time.Now().Add(-time.Hour).Unix(), more))
+	}
+	for _, row := range []struct {
+		name     string
+		of       *Grant
+		channels string
+		token    string
+		code     Code
+		want     string
+		why      string
+	}{
+		{"not granted", alice, "news other b more", "", Forbidden, "other", "the first of them"},
+		{"signed", alice, "news signed:1", "", Unauthorized, "signed:1", ""},
+		{"nobody", anonymous, "public news", "", Unauthorized, "", "credentials would help with all of them"},
+		{"nobody, signed", anonymous, "signed:1", "", Unauthorized, "signed:1", "only a token for it would"},
+		{"signed for another", alice, "signed:1", signHS(t, plainHeader, valid(`"channel":"signed:1","sub":"bob"`)), Forbidden, "signed:1", ""},
+		{"expired", alice, "signed:1 signed:2", late(`"channel":"signed:2"`), TokenExpired, "signed:2", ""},
+		{"expired, of a bad channel", alice, "signed:1", late(`"channel":"*"`), TokenExpired, "", "names come from tokens only if they are legal"},
+		{"expired, for everything", alice, "signed:1", late(`"sub":"alice"`), TokenExpired, "", ""},
+		{"revoked", alice, "signed:1", signHS(t, plainHeader, valid(`"channel":"signed:1","jti":"gone"`)), TokenRevoked, "signed:1", ""},
+		{"junk", alice, "signed:1", "junk", Unauthorized, "", "nobody knows what it was for"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var tokens []string
+			if row.token != "" {
+				tokens = append(tokens, row.token)
+			}
+			_, err := row.of.Subscribe(t.Context(), strings.Fields(row.channels), tokens)
+			wantChannel(t, err, row.code, row.want)
+			if row.token == "" {
+				return
+			}
+			_, err = g.Authorize(requestOf("/sse", "Authorization", "Bearer "+row.token), Listen)
+			wantChannel(t, err, "", "") // it was not shown for a channel
+		})
+	}
+	wantChannel(t, alice.Publish("other"), Forbidden, "other")
+	wantChannel(t, alice.Send("news"), Forbidden, "news")
+	wantChannel(t, anonymous.Publish("news"), Unauthorized, "")
+
+	// One that expires while it is remembered.
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuard(t, nil)
+		token := signHS(t, plainHeader, fmt.Sprintf(`{"exp":%d,"channel":"signed:1"}`, time.Now().Add(time.Minute).Unix()))
+		grant, err := g.Authorize(requestOf("/sse"), Listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := grant.Subscribe(t.Context(), []string{"signed:1"}, []string{token}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		_, err = grant.Subscribe(t.Context(), []string{"signed:1"}, []string{token})
+		wantChannel(t, err, TokenExpired, "signed:1")
+	})
+}
+
+// wantChannel checks a refusal; the code "" is any.
+func wantChannel(t *testing.T, err error, code Code, channel string) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || code != "" && e.Code != code || e.Channel != channel {
+		t.Errorf("got %+v, want %s about %q", e, code, channel)
 	}
 }
 
@@ -372,5 +455,56 @@ func TestCallerTransport(t *testing.T) {
 		if got := g.caller(r, &Grant{}).Transport; got != tt.want {
 			t.Errorf("%s %s: got %s, want %s %s", tt.method, tt.target, got, tt.want, tt.why)
 		}
+	}
+}
+
+// TestRefusedChannels: a refusal says which channels it is about, so that the others may be asked for without them.
+func TestRefusedChannels(t *testing.T) {
+	b := newBackend(t)
+	b.does(func(w http.ResponseWriter, _ *http.Request, body []byte) {
+		if strings.Contains(string(body), `"connect"`) {
+			_, _ = io.WriteString(w, `{"allow":true}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"allow":true,"channels":["asked:1"]}`)
+	})
+	bare, hooked := newGuard(t, nil), newGuard(t, func(c *Config) { c.Webhook = asking(t, b, nil) })
+	for _, tt := range []struct {
+		name     string
+		of       *Guard
+		token    string // "": nobody
+		channels string
+		want     Code
+		named    string
+	}{
+		{"not granted", bare, `,"subscribe":["news"]`, "other news signed:1 more", Forbidden, "other more"},
+		{"of its own", bare, `,"subscribe":["news"]`, "news signed:1 signed:2", Unauthorized, "signed:1 signed:2"},
+		{"which comes first", bare, `,"subscribe":["news"]`, "signed:1 other", Unauthorized, "signed:1"},
+		{"nobody", bare, "", "public news", Unauthorized, "news"},
+		{"by the backend", hooked, `,"subscribe":["news"]`, "news asked:1 asked:2 asked:3", Forbidden, "asked:2 asked:3"},
+		{"not asked for nothing", hooked, `,"subscribe":["news"]`, "signed:1 asked:2", Unauthorized, "signed:1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := requestOf("/sse")
+			if tt.token != "" {
+				r = requestOf("/sse", "Authorization", "Bearer "+tokenOf(t, tt.token))
+			}
+			grant, err := tt.of.Authorize(r, Listen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = grant.Subscribe(t.Context(), strings.Fields(tt.channels), nil)
+			wantCode(t, err, tt.want)
+			if e, ok := errors.AsType[*Error](err); !ok || strings.Join(e.Channels, " ") != tt.named {
+				t.Errorf("it is about %q, want %s", e.Channels, tt.named)
+			}
+			rest := slices.DeleteFunc(strings.Fields(tt.channels), func(c string) bool { return strings.Contains(" "+tt.named+" ", " "+c+" ") })
+			if _, err := grant.Subscribe(t.Context(), rest, nil); err != nil && tt.want == err.(*Error).Code {
+				t.Errorf("the rest %q is refused with %v", rest, err)
+			}
+		})
+	}
+	if errNoCredentials.Channels != nil || errOwnToken.Channels != nil {
+		t.Error("what is shared was written to")
 	}
 }

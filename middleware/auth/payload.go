@@ -63,11 +63,22 @@ func (c *TokensConfig) readClaims(text []byte, now time.Time) (*Claims, error) {
 		func() *Error { return p.access(out) },
 		func() *Error { return p.limits(out) },
 	} {
-		if err := read(); err != nil {
+		switch err := read(); {
+		case err == errExpired && p.access(out) == nil:
+			return nil, expired(out.Channel)
+		case err != nil:
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// expired is the refusal of a token that has expired, and was for one channel; "" is for none.
+func expired(channel string) *Error {
+	if channel == "" {
+		return errExpired
+	}
+	return errExpired.of(channel)
 }
 
 // times reads exp, nbf and iat (RFC 7519 §4.1.4 to §4.1.6).

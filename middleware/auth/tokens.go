@@ -191,7 +191,7 @@ func (t *Tokens) again(v *verified) (*Claims, error) {
 		}
 	}
 	if !time.Now().Before(v.claims.Expires.Add(t.config.Leeway)) {
-		return nil, errExpired
+		return nil, expired(v.claims.Channel)
 	}
 	return v.claims, nil
 }
