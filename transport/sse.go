@@ -28,9 +28,6 @@ func (s *Server) serveSSE(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(l.channels) == 0 {
-		return problem(BadRequest, "name at least one channel: /sse?channel=NAME")
-	}
 	var how sse
 	switch f := l.query.Get("format"); f {
 	case "", "plain":
@@ -38,6 +35,9 @@ func (s *Server) serveSSE(c echo.Context) error {
 		how.envelope = true
 	default:
 		return problem(BadRequest, "format is plain or json")
+	}
+	if len(l.channels) == 0 && !how.envelope { // of a bare payload nobody could tell where it is from
+		return problem(BadRequest, "name at least one channel (/sse?channel=NAME), or ask for format=json and subscribe by commands")
 	}
 	switch t := l.query.Get("traceparent"); t {
 	case "":

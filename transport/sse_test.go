@@ -176,6 +176,8 @@ func TestSSERefusals(t *testing.T) {
 		code   Code
 	}{
 		{"", 400, BadRequest},
+		{"format=plain", 400, BadRequest},
+		{"resume=x", 400, BadRequest},
 		{"channel=", 400, BadChannel},
 		{"channel=a%20b", 400, BadChannel},
 		{"channel=news*", 400, BadChannel},
