@@ -121,11 +121,7 @@ func askByPoll(n *node, token, body string) *asked {
 	if err := json.Unmarshal([]byte("{"+body+"}"), &request); err != nil {
 		n.t.Fatal(err)
 	}
-	if raw := []byte("{" + body + "}"); strings.Contains(body, `\`) {
-		return pollFor(n, token, raw, request) // as it is
-	}
-	raw, _ := json.Marshal(request)
-	return pollFor(n, token, raw, request)
+	return pollFor(n, token, []byte("{"+body+"}"), request)
 }
 
 func pollFor(n *node, token string, body []byte, request map[string]any) *asked {
@@ -225,6 +221,9 @@ var choices = []struct {
 	{name: "nobody for nothing public", body: `"subscriptions":[{"channel":"a"},{"channel":"b"}]`, by: "-", code: Unauthorized, why: "that is about who asks"},
 	{name: "nobody but for one subscription", body: `"subscriptions":[{"channel":"vip","signed":"late"}]`, by: "-", refused: []string{"vip token_expired"}},
 	{name: "other members", body: `"subscriptions":[{"channel":"a"}],"channel":"b"`, code: BadRequest},
+	{name: "a member twice", body: `"subscriptions":[{"channel":"a","channel":"b"}]`, code: BadRequest, why: "which one counts?"},
+	{name: "a member twice by case", body: `"subscriptions":[{"channel":"a"},{"channel":"b","Channel":"c"}]`, code: BadRequest},
+	{name: "the same member in two", body: `"subscriptions":[{"channel":"a","rate":"5/s"},{"channel":"b","rate":"5/s"}]`, joined: []string{"a", "b"}},
 	{name: "unknown members", body: `"subscriptions":[{"chanel":"a"}]`, code: BadRequest},
 }
 
