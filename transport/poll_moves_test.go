@@ -143,7 +143,8 @@ func (m *mover) move() bool {
 }
 
 func FuzzPoll(f *testing.F) {
-	for _, s := range []string{`{"channel":"a"}`, `{"channels":["a","b"],"resume":"AQ","wait":1.5,"signed":["x"]}`, `{"wait":1e999}`, `{"channel":"a","limit":4096}`, `{"limit":-1}`, `{"limit":9223372036854775807}`, `{"channel":"a"}]`, `[]`} {
+	for _, s := range []string{`{"channel":"a"}`, `{"channels":["a","b"],"resume":"AQ","wait":1.5,"signed":["x"]}`, `{"wait":1e999}`, `{"channel":"a","limit":4096}`, `{"limit":-1}`, `{"limit":9223372036854775807}`,
+		`{"subscriptions":[{"channel":"a","since":"1-0-abcd","filter":"x"},{"channel":"b","signed":"x"}],"resume":"AQ","wait":20,"limit":1024}`, `{"channel":"a"}]`, `[]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
