@@ -335,11 +335,14 @@ func TestPollHangUp(t *testing.T) {
 	begin := time.Now()
 	_ = conn.(*net.TCPConn).SetLinger(0)
 	_ = conn.Close()
-	n.until("nothing is left", func() bool { return n.sessions.Load() == 0 })
+	ends := &n.counts.closes[overPoll]
+	n.until("nothing is left, and it is counted", func() bool {
+		return n.sessions.Load() == 0 && ends[closedByPeer].Load()+ends[closedSlow].Load() > 0
+	})
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if peer, slow := n.counts.closes[overPoll][closedByPeer].Load(), n.counts.closes[overPoll][closedSlow].Load(); peer != 1 || slow != 0 {
+	if peer, slow := ends[closedByPeer].Load(), ends[closedSlow].Load(); peer != 1 || slow != 0 {
 		t.Errorf("%d ended by the peer and %d as slow, want 1 and 0", peer, slow)
 	}
 }
