@@ -370,7 +370,9 @@ func TestAttackEnumeration(t *testing.T) {
 	}
 	f.guest(t, "sse", grant, "hidden")
 	token := f.signed(headEd, f.good())
-	body := func(s *shown) string { return s.raw[strings.LastIndex(s.raw, "{"):] }
+	body := func(s *shown, name string) string { // without the name, which is what was asked for
+		return strings.Replace(s.raw[strings.LastIndex(s.raw, "{"):], `"channel":"`+name+`"`, `"channel":NAME`, 1)
+	}
 	for _, credential := range []string{"", "Authorization: Bearer " + token + "\r\n"} {
 		for _, line := range []string{"GET /sse?channel=%s", "GET /sse?channel=news&channel=%s", "GET /ws?channel=%s", "POST /publish/%s", "GET /sse?channel=%s&resume=AQAAAAAAAAAAAAAAAAAA"} {
 			head := credential
@@ -378,9 +380,15 @@ func TestAttackEnumeration(t *testing.T) {
 				head += upgradeHead
 			}
 			there, not := f.ask(t, fmt.Sprintf(line, "hidden"), head, ""), f.ask(t, fmt.Sprintf(line, "nowhere"), head, "")
-			if there.ok() || there.status != not.status || body(there) != body(not) {
-				t.Errorf("%s: got %d %s, and %d %s where there is nothing", line, there.status, body(there), not.status, body(not))
+			if there.ok() || there.status != not.status || body(there, "hidden") != body(not, "nowhere") {
+				t.Errorf("%s: got %d %s, and %d %s where there is nothing", line, there.status, there.raw, not.status, not.raw)
 			}
+		}
+	}
+	for _, query := range []string{"channel=hidden&channel=nowhere", "channel=nowhere&channel=hidden"} { // which is named says nothing either
+		first, _, _ := strings.Cut(strings.TrimPrefix(query, "channel="), "&")
+		if s := f.ask(t, "GET /sse?"+query, "Authorization: Bearer "+token+"\r\n", ""); !strings.Contains(s.raw, `"channel":"`+first+`"`) {
+			t.Errorf("%s: got %s, want that it is about the first", query, s.raw)
 		}
 	}
 	for _, id := range []string{"AAAAAAAAAAAAAAAA", "AAAA", "%2e%2e", strings.Repeat("A", 1000)} {
