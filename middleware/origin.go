@@ -24,7 +24,8 @@ type OriginList struct {
 // "https://app.example" or "http://localhost:3000", "null" for pages that have none (sandboxed
 // frames, files), or "*" for all. An item that is no origin matches nothing.
 //
-// An empty list allows pages of the node's own origin only. A list that is not empty replaces that:
+// An empty list allows pages of the node's own origin only: that of the Host header, or what a browser itself calls the same origin
+// (Sec-Fetch-Site), since many proxies put another Host into requests. A list that is not empty replaces that:
 // the own origin then has to be listed as well. So an operator who writes a list is also safe from
 // pages that make their own host name point here (DNS rebinding), whose Host and Origin agree.
 func Origins(list []string) *OriginList {
@@ -58,7 +59,7 @@ func (l *OriginList) Allowed(r *http.Request) bool {
 	case len(l.listed) > 0:
 		return slices.Contains(l.listed, origin)
 	}
-	return sameOrigin(origin, r)
+	return sameOrigin(origin, r) || origin != "null" && fromSameOrigin(r)
 }
 
 // Vouched reports whether a browser says that r is from a page that may use its user's cookies: one of a listed origin, or of the node's
@@ -71,6 +72,12 @@ func (l *OriginList) Vouched(r *http.Request) bool {
 		// All origins are no list of those that are trusted, and "null" is everyone's who writes a sandboxed frame.
 		return l.Allowed(r) && origin != "null" && (!l.any || sameOrigin(origin, r))
 	}
+	return fromSameOrigin(r)
+}
+
+// fromSameOrigin reports whether a browser says that the page that sent r is of the origin that it has sent it to: it compares before any
+// proxy changes Host. Scripts can't set the header (Fetch Metadata §2.2).
+func fromSameOrigin(r *http.Request) bool {
 	site := r.Header["Sec-Fetch-Site"]
 	return len(site) == 1 && site[0] == "same-origin"
 }

@@ -23,6 +23,7 @@ func TestAllowed(t *testing.T) {
 		host    string // default app.example
 		tls     bool
 		origins []string // Origin headers; default none
+		sites   []string // Sec-Fetch-Site headers; default none
 		want    bool
 		why     string
 	}{
@@ -43,6 +44,13 @@ func TestAllowed(t *testing.T) {
 		{name: "own, IPv6", host: "[::1]:8080", origins: []string{"http://[::1]:8080"}, want: true, why: "the same address"},
 		{name: "own, IPv6 default port", host: "[::1]", origins: []string{"http://[::1]"}, want: true, why: "the same address"},
 		{name: "own, no Host", host: "-", origins: []string{"http://app.example"}, why: "nothing to compare with"},
+		{name: "own, Host changed", host: "node-7:8080", origins: []string{"https://app.example"}, sites: []string{"same-origin"}, want: true, why: "the browser says so, and a proxy has changed Host"},
+		{name: "same site, Host changed", host: "node-7:8080", origins: []string{"https://x.app.example"}, sites: []string{"same-site"}, why: "another origin"},
+		{name: "foreign, Host changed", host: "node-7:8080", origins: []string{"https://evil.test"}, sites: []string{"cross-site"}, why: "another origin"},
+		{name: "two sites, Host changed", host: "node-7:8080", origins: []string{"https://app.example"}, sites: []string{"same-origin", "cross-site"}, why: "no browser sends two"},
+		{name: "null, same origin", origins: []string{"null"}, sites: []string{"same-origin"}, why: "sandboxed frames of any page are null"},
+		{name: "own, two Origins, same origin", origins: []string{"https://app.example", "https://app.example"}, sites: []string{"same-origin"}, why: "no browser sends two"},
+		{name: "not listed, same origin", list: app, host: "evil.test", origins: []string{"http://evil.test"}, sites: []string{"same-origin"}, why: "DNS rebinding: the browser is deceived as well"},
 		{name: "foreign", origins: []string{"https://evil.test"}, why: "cross-site WebSocket hijacking"},
 		{name: "null", origins: []string{"null"}, why: "sandboxed frames of any page are null"},
 		{name: "null, host null", host: "null", origins: []string{"null"}, why: "null is no host"},
@@ -120,6 +128,9 @@ func TestAllowed(t *testing.T) {
 			}
 			if row.origins != nil {
 				r.Header["Origin"] = row.origins
+			}
+			if row.sites != nil {
+				r.Header["Sec-Fetch-Site"] = row.sites
 			}
 			if got := middleware.Origins(row.list).Allowed(r); got != row.want {
 				t.Errorf("list %q, Host %q, Origin %q: got %v, want %v: %s", row.list, r.Host, row.origins, got, row.want, row.why)
