@@ -42,6 +42,7 @@ func TestTableCoversConfig(t *testing.T) {
 		"Transport.Lacks":       "made by the program, which knows of tokens",
 		"Transport.Metrics":     "made by the program: on if there is an address",
 		"Transport.Admin":       "the same",
+		"Transport.Faults":      "made by the program: with dev, and never else",
 		"Transport.Version":     "made by the program",
 		"Transport.Tracer":      "made by the program",
 		"Transport.TraceTrust":  "made by the program",

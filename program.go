@@ -99,7 +99,7 @@ func NewProgram(l *Loaded, log *slog.Logger) (_ *Program, err error) {
 	t.RevokeFor = c.Access.MaxLifetime + c.Access.Leeway
 	t.Access, t.Policies, t.Status, t.Lacks = access{p.guard.Guard}, &p.policies, p.status, p.guard.lacks
 	t.PassHeaders = c.Access.WebhookHeaders
-	t.Metrics, t.Admin = p.measured(), c.Admin != ""
+	t.Metrics, t.Admin, t.Faults = p.measured(), c.Admin != "", c.Dev
 	t.Version, _, _ = build()
 	t.Tracer, t.TraceTrust, t.Clock = p.tracer, otel.Trust(c.TraceTrust), p.clock
 	if p.transport, err = transport.New(p.broker, t, log); err != nil {

@@ -280,3 +280,26 @@ func TestAnnounce(t *testing.T) {
 		})
 	}
 }
+
+// Connections are broken on request by nodes for development, and no setting has others do it.
+func TestOnlyDevBreaks(t *testing.T) {
+	for _, tt := range []struct {
+		flags  string
+		status int
+	}{
+		{"--dev", http.StatusNoContent},
+		{"--dev --demo=false", http.StatusNoContent},
+		{"--demo", http.StatusNotFound},
+		{"--jwt-secret=0123456789abcdef0123456789abcdef --demo", http.StatusNotFound},
+	} {
+		n := startNode(t, strings.Fields(tt.flags)...)
+		res, err := http.Post(n.base+"/dev/break", "application/json", strings.NewReader(`{"transport":"ws","do":"heal"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != tt.status {
+			t.Errorf("%s: %d, want %d", tt.flags, res.StatusCode, tt.status)
+		}
+	}
+}

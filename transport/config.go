@@ -14,6 +14,7 @@ type Config struct {
 	Access  Access   // who may listen and publish; required
 	Origins []string // pages that may connect: exact origins such as https://app.example, or "*"; empty: same origin only
 	Demo    bool     // serve the demo page at /
+	Faults  bool     // POST /dev/break has this node do wrong to clients; for development only
 
 	TrustedProxies []string // whose X-Forwarded-For is believed: addresses and CIDR blocks; empty: nobody's
 	AccessLog      bool     // log a line for each request

@@ -62,6 +62,7 @@ type Server struct {
 	sockets  sockets
 	failures rate.Sometimes // what publishers meet when the backend is away is logged now and then
 	asked    atomic.Int32   // commands of other nodes that are being done
+	faults   *faults        // nil unless Config.Faults
 	surveys  chan struct{}  // full while the writers are asked for what operators want to know
 
 	publishTime [carriers]*otel.Histogram // nil unless Config.Measured
@@ -99,6 +100,9 @@ func New(b *broker.Broker, c Config, log *slog.Logger) (*Server, error) {
 	for range c.Writers {
 		s.writers = append(s.writers, newWriter(s))
 	}
+	if c.Faults {
+		s.faults = newFaults()
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.handler = s.routes()
 	return s, nil
@@ -127,6 +131,9 @@ func (s *Server) routes() http.Handler {
 		e.Use(middleware.AccessLog{Log: s.log, Clients: s.limits.clients}.Middleware())
 	}
 	e.Use(middleware.Recover{Log: s.log, Answer: func(echo.Context) error { return problem(Internal, "") }}.Middleware())
+	if s.faults != nil {
+		e.Use(s.barriers)
+	}
 	origins := middleware.Origins(s.config.Origins)
 	cors := origins.Middleware(func(c echo.Context) error {
 		return problem(OriginForbidden, "add the page's origin to the setting origins")
@@ -159,9 +166,13 @@ func (s *Server) routes() http.Handler {
 	for _, path := range []string{"/sse", "/poll", "/publish", "/publish/*", "/ack", "/sessions/:id"} {
 		e.OPTIONS(path, func(c echo.Context) error { return c.NoContent(http.StatusNoContent) }, cors)
 	}
+	if s.faults != nil {
+		e.POST("/dev/break", s.serveBreak, cors)
+	}
 	e.GET("/healthz", s.serveHealth)
 	e.GET("/readyz", s.serveReady)
 	if s.config.Demo {
+		e.GET("/demo.json", s.serveDemo)
 		for _, path := range static.Paths() {
 			e.Match([]string{http.MethodGet, http.MethodHead}, path, echo.WrapHandler(static.Handler()))
 		}

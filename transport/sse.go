@@ -147,7 +147,7 @@ func appendHeader(b []byte, name, value string) []byte {
 func (s *Server) launch(ss *session, conn net.Conn, buffered *bufio.Reader, l *listenRequest) {
 	early, _ := buffered.Peek(buffered.Buffered())
 	if fl, ok := s.poller.detach(conn, ss); ok {
-		ss.link = fl
+		ss.link = s.breakable(ss, fl)
 		ss.writer.post(func() { ss.writer.start(ss, l) })
 		if len(early) > 0 {
 			ss.received(early)
@@ -158,7 +158,7 @@ func (s *Server) launch(ss *session, conn net.Conn, buffered *bufio.Reader, l *l
 		}
 		return
 	}
-	ss.link = &streamLink{session: ss, dst: conn, timeout: conn.SetWriteDeadline, end: func() { _ = conn.Close() }}
+	ss.link = s.breakable(ss, &streamLink{session: ss, dst: conn, timeout: conn.SetWriteDeadline, end: func() { _ = conn.Close() }})
 	ss.writer.post(func() { ss.writer.start(ss, l) })
 	s.running.Go(func() {
 		if len(early) > 0 {
@@ -190,7 +190,7 @@ func (s *Server) streamSSE(c echo.Context, ss *session, l *listenRequest) error 
 	_ = c.Request().Body.Close() // nobody reads it: what came would be kept as long as the stream lives
 	ended := make(chan struct{})
 	link := &streamLink{session: ss, dst: w, flush: rc.Flush, timeout: rc.SetWriteDeadline, end: func() { close(ended) }}
-	ss.link = link
+	ss.link = s.breakable(ss, link)
 	ss.writer.post(func() { ss.writer.start(ss, l) })
 	select {
 	case <-ended:
