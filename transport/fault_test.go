@@ -140,16 +140,7 @@ func TestFaultKill(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			c := n.over(way)
 			n.breakIt(`{"session":%q,"do":"kill"}`, c.welcome.Session)
-			if c.ws == nil {
-				if e, err := c.sse.within(5 * time.Second); !errors.Is(err, io.EOF) {
-					t.Errorf("got %+v, %v, want the end", e, err)
-				}
-				return
-			}
-			_ = c.ws.SetReadDeadline(time.Now().Add(5 * time.Second))
-			if _, b, err := c.ws.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
-				t.Errorf("got %q, %v, want no close frame (1006)", b, err)
-			}
+			c.wantEnd("message")
 		})
 	}
 }
@@ -233,17 +224,34 @@ func TestFaultEnds(t *testing.T) {
 			c := n.over(way)
 			n.breakIt(`{"session":%q,"do":"swallow"}`, c.welcome.Session)
 			n.publish("c", "lost")
-			if c.ws == nil {
-				if e, err := c.sse.within(10 * time.Second); !errors.Is(err, io.EOF) {
-					t.Errorf("got %+v, %v, want the end", e, err)
-				}
+			c.wantEnd("lost")
+		})
+	}
+}
+
+// wantEnd reads to the end of the connection, which has to come without a close frame, and without a message.
+func (c *client) wantEnd(message string) {
+	c.t.Helper()
+	if c.ws == nil {
+		for {
+			e, err := c.sse.within(10 * time.Second)
+			if errors.Is(err, io.EOF) {
 				return
 			}
-			_ = c.ws.SetReadDeadline(time.Now().Add(10 * time.Second))
-			if _, b, err := c.ws.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
-				t.Errorf("got %q, %v, want the end", b, err)
+			if err != nil || strings.Contains(e.data, message) {
+				c.t.Fatalf("got %+v, %v, want the end", e, err)
 			}
-		})
+		}
+	}
+	for {
+		_ = c.ws.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, b, err := c.ws.ReadMessage()
+		if websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
+			return
+		}
+		if err != nil || strings.Contains(string(b), message) {
+			c.t.Fatalf("got %q, %v, want no close frame (1006)", b, err)
+		}
 	}
 }
 
