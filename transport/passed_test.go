@@ -58,6 +58,7 @@ func TestPassedOn(t *testing.T) {
 		{"subscribe to what is not allowed", id, "a", `{"type":"subscribe","channel":"vip"}`, 403, "forbidden"},
 		{"publish", id, "a", `{"type":"publish","channel":"chat","data":"said <é>","id":"1"}`, 200, `"duplicate":false`},
 		{"publish again", id, "a", `{"type":"publish","channel":"chat","data":"said <é>","id":"1"}`, 200, `"duplicate":true`},
+		{"publish where she may not", id, "a", `{"type":"publish","channel":"secret","data":"x"}`, 403, `"channel":"secret"`},
 		{"ack", id, "a", `{"type":"ack","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}`, 200, `"traced":false`},
 		{"refresh", id, "", `{"type":"refresh","token":"a"}`, 200, `"expires":`},
 		{"refresh by the request", id, "a", `{"type":"refresh"}`, 200, `"expires":`},
@@ -279,6 +280,8 @@ func FuzzQuestion(f *testing.F) {
 func FuzzOutcome(f *testing.F) {
 	f.Add([]byte(`r{"type":"reply"}`))
 	f.Add((&outcome{problem: limited(limitCommand, time.Second)}).append(nil))
+	f.Add((&outcome{problem: problem(Forbidden, "no").of("a")}).append(nil))
+	f.Add([]byte(`p{"code":"forbidden","channel":"a b"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		x, ok := parseOutcome(text)
 		if !ok {
@@ -286,6 +289,9 @@ func FuzzOutcome(f *testing.F) {
 		}
 		if x.problem != nil && x.problem.Status < 400 {
 			t.Errorf("%q is a problem with status %d", text, x.problem.Status)
+		}
+		if x.problem != nil && x.problem.Channel != "" && broker.CheckChannel(x.problem.Channel) != nil {
+			t.Errorf("%q is about the channel %q", text, x.problem.Channel)
 		}
 		if x.problem == nil && (len(x.object) == 0 || x.object[0] != '{') {
 			t.Errorf("%q is a reply %q", text, x.object)

@@ -61,7 +61,9 @@ func (l *listenRequest) begin(last, token string, own map[string]string) {
 	for i, c := range l.channels {
 		at, bad := places.Of(c), unreadable
 		if text := own[c]; text != "" && !(younger && !at.IsZero()) {
-			at, bad = broker.ParsePosition(text)
+			if at, bad = broker.ParsePosition(text); bad != nil {
+				bad = problemOf(bad).of(c)
+			}
 		}
 		switch {
 		case noHistory && (bad != nil || !at.IsZero()):

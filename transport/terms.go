@@ -43,7 +43,7 @@ func (s *Server) findTerms(channels []string, wishes []middleware.Delivery) (ter
 		}
 		e, err := s.policies.For(c, wish)
 		if err != nil {
-			return t, problem(BadDelivery, err.Error())
+			return t, problem(BadDelivery, err.Error()).of(c)
 		}
 		wished := wish != middleware.Delivery{}
 		if t.list == nil {

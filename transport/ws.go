@@ -135,7 +135,7 @@ func (w *wsInput) half(now int64) int64 {
 
 // Message implements wsframe.Handler.
 func (h wsHandler) Message(data []byte, text bool) error {
-	if ok, err := h.allow(); !ok || !h.ws.commands {
+	if ok, err := h.allow(data); !ok || !h.ws.commands {
 		return err // plain connections have nothing to say
 	}
 	if !text {
@@ -163,7 +163,7 @@ func (h wsHandler) command(data []byte) {
 
 // Ping implements wsframe.Handler.
 func (h wsHandler) Ping(data []byte) error {
-	ok, err := h.allow()
+	ok, err := h.allow(nil)
 	if ok {
 		pong := wsframe.AppendFrame(nil, wsframe.OpPong, data)
 		h.writer.post(func() { h.send(pong) })
@@ -174,7 +174,7 @@ func (h wsHandler) Ping(data []byte) error {
 // Pong implements wsframe.Handler. That something came is all that matters, and has been noted; a
 // flood of them counts like any other.
 func (h wsHandler) Pong([]byte) error {
-	_, err := h.allow()
+	_, err := h.allow(nil)
 	return err
 }
 
@@ -198,9 +198,12 @@ func (h wsHandler) Close(code uint16, _ []byte) error {
 	return nil
 }
 
+// maxTooSoon is how long a command that came too soon may be, in bytes, to be read for its reference.
+const maxTooSoon = 4 << 10
+
 // allow counts one frame against the command rate, and reports whether it is within. A client that goes on far beyond it is
 // closed by the error, after which nothing that it sends is looked at.
-func (h wsHandler) allow() (bool, error) {
+func (h wsHandler) allow(data []byte) (bool, error) {
 	c := &h.server.config
 	if h.ws.limiter == nil {
 		h.ws.limiter = rate.NewLimiter(rate.Limit(c.CommandRate), c.CommandBurst)
@@ -214,7 +217,12 @@ func (h wsHandler) allow() (bool, error) {
 		return false, &wsframe.Error{Code: closeTooFast, Reason: string(RateLimited)}
 	}
 	if h.ws.commands {
-		h.refuse(asker{}, tooFast(h.ws.limiter))
+		var a asker
+		if len(data) <= maxTooSoon {
+			c, _ := decodeCommand(data)
+			a = c.asker()
+		}
+		h.refuse(a, tooFast(h.ws.limiter))
 	}
 	return false, nil
 }
