@@ -34,6 +34,7 @@ var arrows = map[string]struct {
 	"sluice/transport":          {[]string{"sluice/broker", "sluice/middleware", "sluice/middleware/auth", "sluice/otel", "sluice/static", "sluice/transport/wsframe"}, "sockets in front of the broker; it mounts the request middleware and the page"},
 	"sluice/transport/wsframe":  {nil, "RFC 6455 frames know nothing of Sluice"},
 	"sluice/e2e":                {nil, "tests from outside know the program only as a process"},
+	"sluice/e2e/evilproxy":      {nil, "a proxy for tests knows HTTP and nothing of Sluice"},
 }
 
 // strangers are imports that only some packages may have.
@@ -42,7 +43,7 @@ var strangers = []struct {
 	only   []string
 	why    string
 }{
-	{"net/http", []string{"sluice", "sluice/transport", "sluice/middleware", "sluice/middleware/auth", "sluice/static", "sluice/otel/oteltest"}, "broker and otel know no HTTP; a collector, which only tests have, speaks it"},
+	{"net/http", []string{"sluice", "sluice/transport", "sluice/middleware", "sluice/middleware/auth", "sluice/static", "sluice/otel/oteltest", "sluice/e2e/evilproxy"}, "broker and otel know no HTTP; a collector and a proxy, which only tests have, speak it"},
 	{"github.com/labstack/echo", []string{"sluice", "sluice/transport", "sluice/middleware"}, "broker and otel know no HTTP"},
 	{"github.com/gorilla/websocket", []string{"sluice", "sluice/transport"}, "WebSocket is the transport's"},
 	{"github.com/redis/go-redis", []string{"sluice", "sluice/broker/redis", "sluice/broker/redistest"}, "Redis is behind one contract; main only silences the library's own log"},

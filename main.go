@@ -58,7 +58,7 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		serveCommand(), publishCommand(), tailCommand(), configCommand(), healthCommand(),
-		tokenCommand(), keysCommand(), revokeCommand(), versionCommand(), helpCommand(),
+		tokenCommand(), keysCommand(), revokeCommand(), clientCommand(), versionCommand(), helpCommand(),
 	}
 }
 

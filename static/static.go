@@ -1,4 +1,5 @@
-// Package static holds what Sluice serves to browsers from inside its binary.
+// Package static holds what Sluice serves to browsers from inside its binary: the client library, the
+// demo page and the page for operators.
 //
 //   - Nothing is built, minified or fetched: the embedded files are the served files, and they use
 //     no resource of any other origin.
@@ -6,8 +7,9 @@
 //     the handler, so there is no path to climb out of.
 //   - The Content-Security-Policy forbids inline script and style and every foreign origin, so a
 //     payload that reaches the page can't become code.
-//   - Every answer names its version (ETag) and is asked for again (no-cache): a browser never runs
-//     an old script against a new node.
+//   - Every answer names its version (ETag) and is asked for again (no-cache), but for what has its
+//     digest in its name: a browser never runs an old script against a new node.
+//   - The client library (Client) is public code: pages of all origins may import it.
 package static
 
 import (
@@ -106,8 +108,7 @@ func newHandler(list []asset) http.Handler {
 		if err != nil {
 			panic("static: " + err.Error()) // the list and the embed directive disagree: a mistake at build time
 		}
-		sum := sha256.Sum256(body)
-		h[a.path] = document{body: body, contentType: a.contentType, etag: `"` + hex.EncodeToString(sum[:8]) + `"`}
+		h[a.path] = newDocument(body, a.contentType)
 	}
 	return h
 }
@@ -117,6 +118,11 @@ type document struct {
 	body        []byte
 	contentType string
 	etag        string
+}
+
+func newDocument(body []byte, contentType string) document {
+	sum := sha256.Sum256(body)
+	return document{body: body, contentType: contentType, etag: `"` + hex.EncodeToString(sum[:8]) + `"`}
 }
 
 // handler maps request paths to documents. It is never written to once it serves.
@@ -131,13 +137,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 
 	d, ok := h[r.URL.Path]
-	if !ok {
-		http.Error(w, "no such file", http.StatusNotFound)
-		return
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		header.Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+	if !found(w, r, ok) {
 		return
 	}
 	header.Set("Content-Type", d.contentType)
@@ -145,4 +145,18 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("ETag", d.etag)
 	// The zero time leaves Last-Modified out: the build has no honest date, and the ETag is exact.
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(d.body))
+}
+
+// found reports whether there is a file, and a method that reads it. If not, it has answered.
+func found(w http.ResponseWriter, r *http.Request, ok bool) bool {
+	switch {
+	case !ok:
+		http.Error(w, "no such file", http.StatusNotFound)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+	default:
+		return true
+	}
+	return false
 }

@@ -20,7 +20,7 @@ type Config struct {
 	AccessLog      bool     // log a line for each request
 	Metrics        bool     // measure writes and publishes, for Server.Measure; the broker's Options.Arrivals belongs to it
 	Admin          bool     // Server.Admin is served: measure as Metrics does, and keep a ledger of each session
-	Version        string   // of the program, for the admin API
+	Version        string   // of the program, for the admin API and the manifest of the client library
 
 	// PassHeaders are the headers, besides those with credentials, by which Access decides: they go along with a command that is
 	// passed on to the node that has its session.

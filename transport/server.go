@@ -171,6 +171,10 @@ func (s *Server) routes() http.Handler {
 	}
 	e.GET("/healthz", s.serveHealth)
 	e.GET("/readyz", s.serveReady)
+	client := echo.WrapHandler(static.Client(s.config.Version))
+	for _, path := range static.ClientPaths() {
+		e.Match([]string{http.MethodGet, http.MethodHead}, path, client)
+	}
 	if s.config.Demo {
 		e.GET("/demo.json", s.serveDemo)
 		for _, path := range static.Paths() {

@@ -1,0 +1,94 @@
+// The npm package: what is in it, that it installs, imports, bundles and type-checks.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { build } from "esbuild";
+
+const here = import.meta.dirname ?? new URL(".", import.meta.url).pathname;
+const source = join(here, "../../static");
+const exec = promisify(execFile);
+const run = async (file, args, options) => {
+  try {
+    return (await exec(file, args, options)).stdout;
+  } catch (e) {
+    throw new Error(`${file} ${args.join(" ")}: ${e.message}\n${e.stdout}\n${e.stderr}`);
+  }
+};
+
+let dir, packed;
+
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), "sluice-client-"));
+  [packed] = JSON.parse(await run("npm", ["pack", "--json", "--pack-destination", dir], { cwd: source }));
+  await writeFile(join(dir, "package.json"), JSON.stringify({ private: true, type: "module" }));
+  await run("npm", ["install", "--offline", "--no-package-lock", join(dir, packed.filename)], { cwd: dir });
+});
+
+after(() => rm(dir, { recursive: true, force: true }));
+
+test("it has the module, its types, and what describes them", () => {
+  assert.deepEqual(packed.files.map((f) => f.path).sort(), ["README.md", "package.json", "sluice.d.ts", "sluice.js"]);
+});
+
+test("it depends on nothing and runs nothing when it is installed", async () => {
+  const manifest = JSON.parse(await readFile(join(dir, "node_modules/sluice-client/package.json"), "utf8"));
+  for (const key of ["dependencies", "peerDependencies", "optionalDependencies", "scripts", "bin"]) assert.equal(manifest[key], undefined, key);
+});
+
+test("Node imports it by its name, and it opens nothing by that", async () => {
+  const script = `
+    import { connect, SluiceError } from "sluice-client";
+    const edge = connect("http://127.0.0.1:9/");
+    const e = new SluiceError({ code: "x" });
+    console.log(JSON.stringify([edge.state, e instanceof Error, e.code]));
+    edge.close();`;
+  assert.deepEqual(JSON.parse(await run(process.execPath, ["--input-type=module", "-e", script], { cwd: dir, timeout: 10_000 })), ["idle", true, "x"]);
+});
+
+test("require of a module gets it where Node can", async (t) => {
+  const script = `console.log(typeof require("sluice-client").connect)`;
+  const [major, minor] = process.versions.node.split(".").map(Number);
+  if (major < 20 || (major === 20 && minor < 19)) return t.skip("this Node can't require modules");
+  assert.equal((await run(process.execPath, ["--input-type=commonjs", "-e", script], { cwd: dir, timeout: 10_000 })).trim(), "function");
+});
+
+test("esbuild bundles it", async () => {
+  await writeFile(join(dir, "page.js"), `import { connect } from "sluice-client"; globalThis.page = connect;`);
+  const out = join(dir, "bundle.js");
+  const { warnings } = await build({ entryPoints: [join(dir, "page.js")], outfile: out, bundle: true, minify: true, format: "esm", logLevel: "silent" });
+  assert.deepEqual(warnings, []);
+  const text = await readFile(out, "utf8");
+  assert.doesNotMatch(text, /^import /m);
+  await import(out);
+  const edge = globalThis.page("http://127.0.0.1:9/");
+  assert.equal(edge.state, "idle");
+  edge.close();
+});
+
+test("a script for a worker of one's own keeps what runs at its top", async () => {
+  const { outputFiles } = await build({ stdin: { contents: `import "sluice-client";`, resolveDir: dir }, bundle: true, format: "esm", write: false, logLevel: "silent" });
+  assert.match(outputFiles[0].text, /SharedWorkerGlobalScope/);
+});
+
+for (const [name, options] of [
+  ["bundlers", { module: "esnext", moduleResolution: "bundler" }],
+  ["Node", { module: "nodenext", moduleResolution: "nodenext" }],
+])
+  test(`its types allow what they should and nothing else, for ${name}`, async () => {
+    await cp(join(here, "usage.ts"), join(dir, "usage.ts"));
+    const compilerOptions = { strict: true, noEmit: true, target: "es2022", lib: ["es2022", "dom"], types: [], skipLibCheck: false, exactOptionalPropertyTypes: true, ...options };
+    await writeFile(join(dir, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["usage.ts"] }));
+    await run(process.execPath, [join(here, "node_modules/typescript/bin/tsc"), "-p", dir]);
+  });
+
+test("types and module export the same names", async () => {
+  const types = await readFile(join(source, "sluice.d.ts"), "utf8");
+  const named = [...types.matchAll(/^export (?:declare )?(?:function|class|const) (\w+)/gm)].map((m) => m[1]);
+  const module = await import(join(source, "sluice.js"));
+  assert.deepEqual([...new Set(named)].sort(), Object.keys(module).sort());
+});
