@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The one test command: formatting, vet, staticcheck, known vulnerabilities, all Go and JavaScript tests with the race
-# detector, a real Redis, Prometheus, Jaeger and Chromium, and a round of fuzzing.
+# detector, a real Redis, Prometheus, Jaeger, Chromium, Firefox and four proxies, and a round of fuzzing.
 #
 #   ./test.sh          everything, some minutes; the first time some more, since Jaeger is built then
-#   ./test.sh quick    without browser, Jaeger and fuzzing
+#   ./test.sh quick    without browsers, proxies, Jaeger and fuzzing
 #   ./test.sh jaeger   only the tests that read traces back from Jaeger
 #
 # It needs Go and Node. On Debian and Ubuntu it installs the rest (gcc for the race detector,
-# redis-server, prometheus, chromium) when it is root or may use sudo; elsewhere it says what is missing.
+# redis-server, prometheus, chromium, firefox-esr, nginx, haproxy, apache2, caddy) when it is root or may use sudo; elsewhere it says what is missing.
 # Jaeger is built from its Go module and kept in the user's cache, see e2e/jaeger/build.sh.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -70,7 +70,8 @@ go_tests() {
 	fi
 }
 
-# install COMMAND PACKAGE… makes sure that COMMAND exists.
+# install COMMAND PACKAGE… makes sure that COMMAND exists. Daemons that packages bring are not started: the tests start their own, and
+# port 80 may be somebody's.
 install() {
 	local command=$1 root=()
 	shift
@@ -87,11 +88,26 @@ install() {
 		"${root[@]}" apt-get update -qq
 		touch "$scratch/updated"
 	fi
-	"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive policy=/usr/sbin/policy-rc.d sh -c '
+		if [ ! -e "$policy" ]; then
+			trap "rm -f $policy" EXIT
+			trap "exit 1" HUP INT TERM
+			printf "#!/bin/sh\nexit 101\n" >"$policy"
+			chmod 755 "$policy"
+		fi
+		apt-get install -y -qq --no-install-recommends "$@" >/dev/null' install "$@"
+}
+
+# modules_of installs the npm packages that the tests of a folder need, if they are not those of its lock.
+modules_of() {
+	cmp -s "$1/package-lock.json" "$1/node_modules/.sluice-lock" && return
+	(cd "$1" && npm ci --silent)
+	cp "$1/package-lock.json" "$1/node_modules/.sluice-lock"
 }
 
 prepare() {
 	local command
+	PATH=$PATH:/usr/sbin # where Debian has proxies, and not everybody looks
 	for command in go node npm; do
 		command -v "$command" >/dev/null || {
 			echo "missing: $command. Go 1.26 (or 1.21, which fetches it) and Node 20 with npm are the two things to have." >&2
@@ -105,15 +121,23 @@ prepare() {
 		install promtool prometheus
 		export SLUICE_REQUIRE_PROMTOOL=1 SLUICE_REQUIRE_PROMETHEUS=1
 	fi
+	if [ "$mode" != jaeger ]; then
+		export SLUICE_REQUIRE_CLIENT=1
+		modules_of e2e/client
+	fi
 	if [ "$mode" = all ]; then
 		if [ -z "${CHROMIUM-}" ] && ! command -v chromium-browser google-chrome >/dev/null; then
 			install chromium chromium
 		fi
-		export SLUICE_REQUIRE_BROWSER=1 PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
-		cmp -s e2e/browser/package-lock.json e2e/browser/node_modules/.sluice-lock || {
-			(cd e2e/browser && npm ci --silent)
-			cp e2e/browser/package-lock.json e2e/browser/node_modules/.sluice-lock
-		}
+		if [ -z "${FIREFOX-}" ] && ! command -v firefox >/dev/null; then
+			install firefox-esr firefox-esr
+		fi
+		for command in nginx haproxy apache2 caddy; do
+			install "$command" "$command"
+		done
+		export SLUICE_REQUIRE_BROWSER=1 SLUICE_REQUIRE_FIREFOX=1 SLUICE_REQUIRE_PROXIES=1
+		export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 PUPPETEER_SKIP_DOWNLOAD=1
+		modules_of e2e/browser
 	fi
 	go mod download
 }
@@ -173,7 +197,7 @@ vulnerable() {
 # scripts checks the syntax of what browsers get; tests of it are started by the Go tests of static/.
 scripts() {
 	local file status=0
-	for file in static/*.js e2e/browser/*.mjs .ci/*.mjs; do
+	for file in static/*.js e2e/browser/*.mjs e2e/client/*.mjs .ci/*.mjs; do
 		node --input-type=module --check <"$file" || {
 			echo "in $file"
 			status=1
@@ -219,11 +243,11 @@ all() {
 		go_tests "tests in $module" "$module" -race -shuffle=on -timeout 5m ./...
 	done
 	if [ "$mode" = quick ]; then
-		go_tests "end to end, without browser and Jaeger" . -race -timeout 10m -skip '^Test(Browser|Jaeger)' ./e2e
+		go_tests "end to end, without browsers, proxies and Jaeger" . -race -timeout 15m -skip '^Test(Browser|Jaeger|Proxies)' ./e2e
 		return
 	fi
 	step "Jaeger" jaeger
-	go_tests "end to end" . -race -timeout 10m ./e2e
+	go_tests "end to end" . -race -timeout 15m ./e2e
 	fuzz_all
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 )
@@ -22,24 +21,43 @@ type browser struct {
 // startBrowser starts Chromium, or skips the test where there is none.
 func startBrowser(t *testing.T) *browser {
 	t.Helper()
-	missing := func(what, fix string) {
-		t.Helper()
-		if os.Getenv("SLUICE_REQUIRE_BROWSER") == "1" {
-			t.Fatalf("SLUICE_REQUIRE_BROWSER=1 and no %s: %s", what, fix)
+	wantProgram(t, "BROWSER", "Chromium", "install it (apt-get install chromium) or name it in CHROMIUM",
+		os.Getenv("CHROMIUM"), "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+	b := &browser{t: t, answers: make(chan json.RawMessage)}
+	b.in = startDriver(t, "BROWSER", b.answers, "driver.mjs")
+	return b
+}
+
+// wantProgram returns the path of a program out of the places where it may be, or skips the test where it is in none; with
+// SLUICE_REQUIRE_name=1 it fails.
+func wantProgram(t *testing.T, name, what, fix string, places ...string) string {
+	t.Helper()
+	for _, place := range places {
+		if path, err := exec.LookPath(place); place != "" && err == nil {
+			return path
 		}
-		t.Skipf("no %s: %s", what, fix)
 	}
-	if !slices.ContainsFunc([]string{os.Getenv("CHROMIUM"), "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"},
-		func(path string) bool { _, err := os.Stat(path); return err == nil }) {
-		missing("Chromium", "install it (apt-get install chromium) or name it in CHROMIUM")
+	missing(t, name, what, fix)
+	return ""
+}
+
+func missing(t *testing.T, name, what, fix string) {
+	t.Helper()
+	if os.Getenv("SLUICE_REQUIRE_"+name) == "1" {
+		t.Fatalf("SLUICE_REQUIRE_%s=1 and no %s: %s", name, what, fix)
 	}
-	if _, err := exec.LookPath("node"); err != nil {
-		missing("Node", "install Node 20 or newer")
+	t.Skipf("no %s: %s", what, fix)
+}
+
+// startDriver starts a script of browser/, which ends with the test. It returns its input and passes its lines on, each of which must be
+// taken; the end of lines is its end.
+func startDriver(t *testing.T, name string, lines chan<- json.RawMessage, script ...string) io.WriteCloser {
+	t.Helper()
+	node := wantProgram(t, name, "Node", "install Node 20 or newer", "node")
+	if _, err := os.Stat(filepath.Join("browser", "node_modules", "puppeteer-core")); err != nil {
+		missing(t, name, "playwright-core and puppeteer-core", "run npm ci in e2e/browser, or ./test.sh, which does")
 	}
-	if _, err := os.Stat(filepath.Join("browser", "node_modules", "playwright-core")); err != nil {
-		missing("playwright-core", "run npm ci in e2e/browser, or ./test.sh, which does")
-	}
-	cmd := exec.Command("node", "driver.mjs")
+	cmd := exec.Command(node, script...)
 	cmd.Dir, cmd.Stderr, cmd.SysProcAttr = "browser", os.Stderr, orphanless()
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -52,30 +70,31 @@ func startBrowser(t *testing.T) *browser {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	b := &browser{t: t, in: in, answers: make(chan json.RawMessage)}
-	ended := make(chan struct{})
+	ended, leaving := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		defer close(b.answers)
-		lines := bufio.NewReader(out)
+		defer close(lines)
+		r := bufio.NewReader(out)
 		for {
-			line, err := lines.ReadBytes('\n')
+			line, err := r.ReadBytes('\n')
 			if err != nil {
 				_ = cmd.Wait()
 				return
 			}
-			b.answers <- line
+			select {
+			case lines <- line:
+			case <-leaving: // a late answer must not keep the reader
+			}
 		}
 	}()
 	t.Cleanup(func() {
+		close(leaving)
 		in.Close()
 		kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
-		for range b.answers { // a late answer must not keep the reader
-		}
 		<-ended
 	})
-	return b
+	return in
 }
 
 // browserTime bounds one step of the browser.
@@ -152,6 +171,30 @@ const (
 func (b *browser) shot(name string, dark bool, width int) {
 	b.t.Helper()
 	b.do("shot", map[string]any{"path": filepath.Join("out", name), "dark": dark, "width": width}, nil)
+}
+
+// look has the page look so from now on.
+func (b *browser) look(dark bool, width int) {
+	b.t.Helper()
+	b.do("look", map[string]any{"dark": dark, "width": width}, nil)
+}
+
+// press presses a key on the keyboard.
+func (b *browser) press(key string) {
+	b.t.Helper()
+	b.do("press", map[string]any{"key": key}, nil)
+}
+
+// tab goes on in the n-th tab of the window, from 0, and opens it if it is not there.
+func (b *browser) tab(n int) {
+	b.t.Helper()
+	b.do("tab", map[string]any{"n": n}, nil)
+}
+
+// closeTab closes the tab and goes on in the first one that is left.
+func (b *browser) closeTab() {
+	b.t.Helper()
+	b.do("close", nil, nil)
 }
 
 // noise returns what the page has complained about: errors, warnings, broken content policy.

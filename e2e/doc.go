@@ -13,7 +13,12 @@
 // Tests of traces (TestJaeger…) have a real Jaeger take the spans, and read them back from its API. A real Prometheus
 // asks for every panel of the dashboard in deploy/.
 //
-// SLUICE_REQUIRE_REDIS=1, …_BROWSER=1, …_JAEGER=1 and …_PROMETHEUS=1 make a missing redis-server, Chromium, Jaeger or
-// Prometheus a failure where it is a skipped test otherwise; SLUICE_JAEGER is the path of Jaeger's binary.
-// SLUICE_E2E_SEED repeats the random choices of a run.
+// Between pages of two browsers and nodes there are real proxies in many configurations, those of deploy/proxies/ among them, and one of
+// our own that misbehaves on purpose (evilproxy/).
+//
+// SLUICE_REQUIRE_REDIS=1, …_BROWSER=1, …_FIREFOX=1, …_PROXIES=1, …_JAEGER=1 and …_PROMETHEUS=1 make a missing redis-server, Chromium,
+// Firefox, proxy (nginx, HAProxy, Apache, Caddy), Jaeger or Prometheus a failure where it is a skipped test otherwise; SLUICE_JAEGER is the
+// path of Jaeger's binary.
+// SLUICE_E2E_SEED repeats the random choices of a run; SLUICE_E2E_FRONT=TEXT has TestBrowserProxies visit only the configurations with
+// TEXT in their names.
 package e2e

@@ -6,7 +6,11 @@
 //   run    {script, arg}         calls the function in the page and answers what it returns
 //   wait   {script, arg, within} until the function in the page returns something true, milliseconds
 //   shot   {path, dark, width}   writes a screenshot of the whole page, at a window of that width
-//   noise  {}                    what the page has complained about since it was asked last
+//   look   {dark, width}         has the page look so from now on
+//   press  {key, times}          presses a key
+//   tab    {n}                   goes on in the n-th tab, from 0; one that is not there yet is opened
+//   close  {}                    closes the tab, and goes on in the first one that is left
+//   noise  {}                    what the pages have complained about since it was asked last
 //
 // CHROMIUM names the browser; by default it is looked for where systems put it.
 
@@ -26,19 +30,27 @@ const browser = await chromium.launch({
   executablePath: places.find((p) => p && existsSync(p)),
   args: process.getuid?.() === 0 ? ["--no-sandbox"] : [], // Chromium's sandbox refuses root
 });
-const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
 
 let noise = [];
-page.on("console", (m) => {
-  if (m.location().url.endsWith("/favicon.ico")) return; // asked for by the browser, not by a page
-  if (m.type() === "error" || m.type() === "warning") noise.push(`${m.type()}: ${m.text()}`);
-});
-page.on("pageerror", (e) => noise.push(`exception: ${e.message}`));
-await page.addInitScript(() => {
-  document.addEventListener("securitypolicyviolation", (e) => {
-    console.error(`CSP: ${e.effectiveDirective} blocked ${e.blockedURI}`);
+
+async function newTab() {
+  const tab = await context.newPage();
+  tab.on("console", (m) => {
+    if (m.location().url.endsWith("/favicon.ico")) return; // asked for by the browser, not by a page
+    if (m.type() === "error" || m.type() === "warning") noise.push(`${m.type()}: ${m.text()}`);
   });
-});
+  tab.on("pageerror", (e) => noise.push(`exception: ${e.message}`));
+  await tab.addInitScript(() => {
+    document.addEventListener("securitypolicyviolation", (e) => {
+      console.error(`CSP: ${e.effectiveDirective} blocked ${e.blockedURI}`);
+    });
+  });
+  return tab;
+}
+
+let page = await newTab();
+const tabs = [page];
 
 // call is the text of a function, called with arg.
 const call = ({ script, arg }) => `(${script})(${JSON.stringify(arg ?? null)})`;
@@ -61,6 +73,24 @@ const commands = {
     await page.evaluate("new Promise(requestAnimationFrame)"); // canvases follow their size a frame later
     await page.screenshot({ path, fullPage: true });
     await page.setViewportSize(usual);
+  },
+  look: async ({ dark, width }) => {
+    await page.emulateMedia({ colorScheme: dark ? "dark" : "light" });
+    await page.setViewportSize({ ...page.viewportSize(), width });
+    await page.evaluate("new Promise(requestAnimationFrame).then(() => Promise.allSettled(document.getAnimations().filter((a) => a instanceof CSSTransition).map((a) => a.finished)))");
+  },
+  press: async ({ key, times = 1 }) => {
+    for (let i = 0; i < times; i++) await page.keyboard.press(key);
+  },
+  tab: async ({ n }) => {
+    page = tabs[n] ??= await newTab();
+    await page.bringToFront();
+  },
+  close: async () => {
+    await page.close();
+    delete tabs[tabs.indexOf(page)];
+    page = tabs.find(Boolean);
+    await page.bringToFront();
   },
   noise: () => {
     const all = noise;
