@@ -185,12 +185,12 @@ func everyByte() string {
 	return string(b)
 }
 
-// TestBrowserDemoPage publishes from the demo page and sees it come back by both transports.
+// TestBrowserDemoPage publishes from the demo page and sees it come back by both transports, without a library.
 func TestBrowserDemoPage(t *testing.T) {
 	t.Parallel()
 	b := startBrowser(t)
 	n := startNode(t, "A")
-	b.open(n.url() + "/")
+	b.open(n.url() + "/?view=transports")
 	for _, transport := range []string{"sse", "ws"} {
 		b.wait(`(id) => document.querySelector("#" + id + " [data-part=badge]").dataset.state === "open"`, transport)
 	}
@@ -214,8 +214,8 @@ func TestBrowserDemoPage(t *testing.T) {
 	for _, transport := range []string{"sse", "ws"} {
 		b.wait(`(id) => document.querySelector("#" + id + " [data-part=count]").textContent === "303"`, transport)
 	}
-	b.shot("demo-light.png", false, desktop)
-	b.shot("demo-dark.png", true, desktop)
+	b.shot("plain-light.png", false, desktop)
+	b.shot("plain-dark.png", true, desktop)
 	if noise := b.noise(); len(noise) > 0 {
 		t.Errorf("the page complained: %q", noise)
 	}

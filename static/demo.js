@@ -1,10 +1,12 @@
-// The demo page: one channel; two transports, side by side, or the firehose. This file wires the parts together.
+// The demo page: one channel; the client library, two transports without it, side by side, or the firehose. This file wires the parts together.
 
 import { Chart } from "./demo-chart.js";
-import { SSEFeed, WSFeed, endpoint, publishURL } from "./demo-feed.js";
+import { EdgeView, under } from "./demo-edge.js";
+import { SSEFeed, WSFeed } from "./demo-feed.js";
 import { messageList, milliseconds, noteList } from "./demo-list.js";
 import { Meter } from "./demo-meter.js";
 import { burst, now, publish, stamp, unstamp } from "./demo-publish.js";
+import { Snippets } from "./demo-snippets.js";
 import { Tabs } from "./demo-tabs.js";
 import { Firehose } from "./firehose.js";
 
@@ -124,7 +126,9 @@ class Panel {
 const sse = new Panel($("sse"), SSEFeed);
 const ws = new Panel($("ws"), WSFeed);
 const panels = [sse, ws];
+const edge = new EdgeView();
 const firehose = new Firehose();
+const snippets = new Snippets($("snippets"), $("copy-result"));
 
 const rateChart = new Chart($("rate-chart"), {
   low: 10,
@@ -207,17 +211,15 @@ function listen(name) {
   channel = name;
   document.title = `${name} · Sluice`;
   $("channel").value = name;
-  writeSnippets();
   listened = "";
   listenHere();
 }
 
 // Only what is shown has connections: browsers grant few of them, and the firehose would drown the lists.
 function listenHere() {
-  if (view === "firehose") {
-    firehose.show(channel);
-    return;
-  }
+  snippets.write(view === "client" ? under(channel, "chat") : channel); // so that it is seen here
+  if (view === "firehose") return firehose.show(channel);
+  if (view === "client") return edge.show(channel);
   if (listened !== channel) for (const panel of panels) panel.listen(channel);
   else for (const panel of panels) panel.wake();
   listened = channel;
@@ -225,8 +227,10 @@ function listenHere() {
 
 function show(name) {
   if (view === "firehose") firehose.hide();
+  else if (view === "client") edge.hide();
   else if (view) for (const panel of panels) panel.rest();
   view = name;
+  $("snippets").hidden = view === "firehose"; // which has its own
   if (channel) listenHere();
 }
 
@@ -252,6 +256,7 @@ window.addEventListener("hashchange", followHash);
 $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", String(paused));
+  edge.pause(paused);
   firehose.pause(paused);
   schedule();
 });
@@ -332,41 +337,6 @@ $("burst-form").addEventListener("submit", async (e) => {
   running = null;
   $("burst").textContent = "Start";
 });
-
-// Snippets. Nothing needs quoting: a channel name has no character that a shell or a string minds.
-function writeSnippets() {
-  const snippets = {
-    curl: `curl -N '${endpoint("sse", channel)}'\ncurl -d 'Hello from curl' '${publishURL(channel)}'`,
-    redis: `redis-cli PUBLISH ${channel} 'Hello, live'\nredis-cli FCALL sluice_publish 1 ${channel} 'Hello, stored'`,
-    eventsource: `const source = new EventSource("${endpoint("sse", channel)}");\nsource.onmessage = (e) => console.log(e.data);`,
-    websocket: `const socket = new WebSocket("${endpoint("ws", channel)}");\nsocket.onmessage = (e) => console.log(e.data);`,
-  };
-  for (const [name, text] of Object.entries(snippets)) {
-    document.querySelector(`[data-snippet=${name}] code`).textContent = text;
-  }
-}
-
-for (const figure of document.querySelectorAll("[data-snippet]")) {
-  const button = figure.querySelector("button");
-  button.ariaLabel = `Copy the ${figure.dataset.snippet} snippet`;
-  button.addEventListener("click", () => copy(figure.querySelector("code"), button));
-}
-
-async function copy(source, button) {
-  let said = "Copied";
-  try {
-    await navigator.clipboard.writeText(source.textContent);
-  } catch {
-    getSelection().selectAllChildren(source); // no clipboard without https: leave it to the keyboard
-    said = "Selected";
-  }
-  button.textContent = said;
-  $("copy-result").textContent = said;
-  setTimeout(() => {
-    button.textContent = "Copy";
-    $("copy-result").textContent = "";
-  }, 1600);
-}
 
 new Tabs($("tabs"), show).follow();
 followHash();

@@ -23,15 +23,17 @@ import (
 )
 
 //go:embed index.html demo.css demo.js demo-feed.js demo-list.js demo-meter.js demo-chart.js demo-publish.js demo-tabs.js
+//go:embed demo-edge.css demo-edge.js demo-break.js demo-chat.js demo-latency.js demo-ledger.js demo-snippets.js demo-source.js demo-trust.js
 //go:embed firehose.css firehose.js firehose-gather.js firehose-grid.js firehose-hose.js firehose-line.js firehose-market.js
 //go:embed firehose-source.js firehose-splice.js firehose-trace.js firehose-wish.js favicon.svg
 //go:embed admin.html admin.css admin.js admin-ask.js admin-figures.js admin-histogram.js admin-spark.js admin-tables.js
 var files embed.FS
 
-// contentSecurityPolicy lets the page load its own scripts, styles and images and connect to its own
-// origin, and nothing else. 'self' covers the WebSocket as well (CSP Level 3 §6.7.2.8).
-const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+// contentSecurityPolicy lets the page load its own scripts, styles and images, start workers of its own and connect to its own
+// origin, and nothing else. 'self' covers the WebSocket as well (CSP Level 3 §6.7.2.8). The one policy of Trusted Types lets the
+// client library start its worker (demo-trust.js).
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; worker-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types default"
 
 // asset is one path and what is there.
 type asset struct{ path, file, contentType string }
@@ -41,6 +43,15 @@ type asset struct{ path, file, contentType string }
 var assets = [...]asset{
 	{"/", "index.html", "text/html; charset=utf-8"},
 	{"/demo.css", "demo.css", "text/css; charset=utf-8"},
+	{"/demo-edge.css", "demo-edge.css", "text/css; charset=utf-8"},
+	{"/demo-edge.js", "demo-edge.js", "text/javascript; charset=utf-8"},
+	{"/demo-break.js", "demo-break.js", "text/javascript; charset=utf-8"},
+	{"/demo-chat.js", "demo-chat.js", "text/javascript; charset=utf-8"},
+	{"/demo-latency.js", "demo-latency.js", "text/javascript; charset=utf-8"},
+	{"/demo-ledger.js", "demo-ledger.js", "text/javascript; charset=utf-8"},
+	{"/demo-snippets.js", "demo-snippets.js", "text/javascript; charset=utf-8"},
+	{"/demo-source.js", "demo-source.js", "text/javascript; charset=utf-8"},
+	{"/demo-trust.js", "demo-trust.js", "text/javascript; charset=utf-8"},
 	{"/demo.js", "demo.js", "text/javascript; charset=utf-8"},
 	{"/demo-feed.js", "demo-feed.js", "text/javascript; charset=utf-8"},
 	{"/demo-list.js", "demo-list.js", "text/javascript; charset=utf-8"},

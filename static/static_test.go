@@ -21,7 +21,7 @@ var pages = []struct {
 	handler http.Handler
 	scripts []string
 }{
-	{"index.html", assets[:], Paths, Handler(), []string{"demo.js", "firehose.js"}},
+	{"index.html", assets[:], Paths, Handler(), []string{"demo.js", "demo-edge.js", "firehose.js"}},
 	{"admin.html", adminAssets[:], AdminPaths, Admin(), []string{"admin.js"}},
 }
 
@@ -194,6 +194,7 @@ func TestPageKeepsToItsPolicy(t *testing.T) {
 
 func keepsToItsPolicy(t *testing.T, file string, assets []asset, paths []string) {
 	page := read(t, file)
+	paths = append(paths, ClientPaths()...) // which every node has
 	for _, c := range []struct{ pattern, why string }{
 		{`<script[^>]*>[^<]`, "inline script"},
 		{`<style`, "inline style"},
