@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -238,20 +237,6 @@ func (n *node) descriptors() int {
 		n.t.Fatal(err)
 	}
 	return len(list)
-}
-
-// metrics returns the values of the node's metrics by name and labels.
-func (n *node) metrics() map[string]float64 {
-	n.t.Helper()
-	_, page := get(n.t, "http://"+n.address("metrics are open")+"/metrics")
-	all := map[string]float64{}
-	for line := range strings.Lines(page) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if x, err := strconv.ParseFloat(value, 64); err == nil {
-			all[name] = x
-		}
-	}
-	return all
 }
 
 // TestHostile: 5,000 connections that want the node to suffer, in all ways that there are, beside 500 good ones. No good one is disconnected

@@ -90,6 +90,20 @@ func (n *node) address(msg string) (address string) {
 	return address
 }
 
+// metrics returns the values of the node's metrics by name and labels.
+func (n *node) metrics() map[string]float64 {
+	n.t.Helper()
+	_, page := get(n.t, "http://"+n.address("metrics are open")+"/metrics")
+	all := map[string]float64{}
+	for line := range strings.Lines(page) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if x, err := strconv.ParseFloat(value, 64); err == nil {
+			all[name] = x
+		}
+	}
+	return all
+}
+
 // sampled is one series of an answer: its labels, and its values from the start of Prometheus until now.
 type sampled struct {
 	labels map[string]string
