@@ -64,10 +64,12 @@ func Client(version string) http.Handler {
 	if err != nil {
 		panic("static: " + err.Error()) // strings
 	}
-	const script = "text/javascript; charset=utf-8"
+	newest := newPublic(module, "text/javascript; charset=utf-8", "no-cache")
+	named := newest
+	named.cacheControl = forever
 	return library{
-		libraryPath:  newPublic(module, script, "no-cache"),
-		ModulePath(): newPublic(module, script, forever),
+		libraryPath:  newest,
+		ModulePath(): named,
 		typesPath:    newPublic(types, "text/plain; charset=utf-8", "no-cache"), // there is no type for it; browsers take it for video
 		manifestPath: newPublic(append(manifest, '\n'), "application/json", "no-cache"),
 	}

@@ -177,8 +177,9 @@ func (s *Server) routes() http.Handler {
 	}
 	if s.config.Demo {
 		e.GET("/demo.json", s.serveDemo)
+		page := echo.WrapHandler(static.Handler())
 		for _, path := range static.Paths() {
-			e.Match([]string{http.MethodGet, http.MethodHead}, path, echo.WrapHandler(static.Handler()))
+			e.Match([]string{http.MethodGet, http.MethodHead}, path, page)
 		}
 	}
 	return e
