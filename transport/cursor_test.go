@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"sluice/broker"
 )
 
 // cursor is a client that keeps where it stands as one token and, by channel, the positions of what came after it.
@@ -28,15 +26,7 @@ func TestCursor(t *testing.T) {
 	const clients, count = 4, 200
 	token := n.poll(`{"channels":["m1","m2","m3"]}`).Token
 	var all sync.WaitGroup
-	for i, channel := range []string{"m1", "m2", "m3"} {
-		all.Go(func() {
-			rng := rand.New(rand.NewPCG(seed, uint64(1000+i)))
-			for i := range count {
-				n.put(&broker.Message{Channel: channel, Data: fmt.Append(nil, i)}, false)
-				time.Sleep(time.Duration(rng.IntN(8)) * time.Millisecond)
-			}
-		})
-	}
+	n.number(&all, seed, []string{"m1", "m2", "m3"}, count)
 	for i := range clients {
 		all.Go(func() {
 			m := &mover{n: n, rng: rand.New(rand.NewPCG(seed, uint64(i))), token: token, next: map[string]int{}}

@@ -228,18 +228,7 @@ func TestPostedStreamOrigins(t *testing.T) {
 		origin string
 		status int
 	}{{"https://app.example", 204}, {"https://evil.example", 403}} {
-		r, err := http.NewRequest("OPTIONS", n.url("/sse"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Origin", tt.origin)
-		r.Header.Set("Access-Control-Request-Method", "POST")
-		r.Header.Set("Access-Control-Request-Headers", "authorization,content-type,sluice-signed")
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
+		resp := n.preflight("/sse", tt.origin, "authorization,content-type,sluice-signed")
 		h := resp.Header
 		if resp.StatusCode != tt.status {
 			t.Errorf("%s: %d, want %d", tt.origin, resp.StatusCode, tt.status)

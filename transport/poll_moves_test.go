@@ -26,15 +26,7 @@ func TestMoves(t *testing.T) {
 		tokens[i] = n.poll(`{"channels":["m1","m2","m3"]}`).Token
 	}
 	var all sync.WaitGroup
-	for i, c := range channels {
-		all.Go(func() {
-			rng := rand.New(rand.NewPCG(seed, uint64(1000+i)))
-			for i := range count {
-				n.put(&broker.Message{Channel: c, Data: fmt.Append(nil, i)}, false)
-				time.Sleep(time.Duration(rng.IntN(8)) * time.Millisecond)
-			}
-		})
-	}
+	n.number(&all, seed, channels, count)
 	for i := range clients {
 		all.Go(func() {
 			m := &mover{n: n, rng: rand.New(rand.NewPCG(seed, uint64(i))), token: tokens[i], next: map[string]int{}}
@@ -48,6 +40,19 @@ func TestMoves(t *testing.T) {
 	}
 	all.Wait()
 	n.until("nothing is left", func() bool { return n.sessions.Load() == 0 })
+}
+
+// number publishes count numbered messages to each of channels, at random times.
+func (n *node) number(all *sync.WaitGroup, seed uint64, channels []string, count int) {
+	for i, c := range channels {
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(1000+i)))
+			for i := range count {
+				n.put(&broker.Message{Channel: c, Data: fmt.Append(nil, i)}, false)
+				time.Sleep(time.Duration(rng.IntN(8)) * time.Millisecond)
+			}
+		})
+	}
 }
 
 // mover is a client of TestMoves.

@@ -347,6 +347,24 @@ func TestPollHangUp(t *testing.T) {
 	}
 }
 
+// preflight is what a browser asks before a page of origin may POST with such headers.
+func (n *node) preflight(path, origin, headers string) *http.Response {
+	n.t.Helper()
+	r, err := http.NewRequest("OPTIONS", n.url(path), nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	r.Header.Set("Origin", origin)
+	r.Header.Set("Access-Control-Request-Method", "POST")
+	r.Header.Set("Access-Control-Request-Headers", headers)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp
+}
+
 // TestPollOrigins: pages ask before they may send JSON, and only those on the list.
 func TestPollOrigins(t *testing.T) {
 	n := newNode(t, func(c *Config) { c.Origins = []string{"https://app.example"} })
@@ -354,18 +372,7 @@ func TestPollOrigins(t *testing.T) {
 		origin string
 		status int
 	}{{"https://app.example", 204}, {"https://evil.example", 403}} {
-		r, err := http.NewRequest("OPTIONS", n.url("/poll"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Origin", tt.origin)
-		r.Header.Set("Access-Control-Request-Method", "POST")
-		r.Header.Set("Access-Control-Request-Headers", "content-type")
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
+		resp := n.preflight("/poll", tt.origin, "content-type")
 		if resp.StatusCode != tt.status || tt.status == 204 && resp.Header.Get("Access-Control-Allow-Origin") != tt.origin {
 			t.Errorf("%s: %d %v, want %d", tt.origin, resp.StatusCode, resp.Header, tt.status)
 		}
