@@ -1,11 +1,9 @@
 package transport
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"time"
@@ -36,18 +34,13 @@ type command struct {
 
 // decodeCommand reads one command. Of one that it refuses, the reference is kept where there is one.
 func decodeCommand(data []byte) (c command, p *Problem) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	err := d.Decode(&c)
+	bad := decodeOnly(data, &c)
 	if len(c.Ref) > 64 || len(c.Ref) > 0 && c.Ref[0] != '"' && c.Ref[0] != '-' && (c.Ref[0] < '0' || c.Ref[0] > '9') {
 		c.Ref = nil
 		p = problem(BadRequest, "ref is a string or a number of at most 64 characters")
 	}
-	if err != nil {
-		return c, problem(BadRequest, "not a command: "+plain(err))
-	}
-	if _, extra := d.Token(); extra != io.EOF {
-		return c, problem(BadRequest, "not a command: something follows it")
+	if bad != "" {
+		return c, problem(BadRequest, "not a command: "+bad)
 	}
 	if bad := checkJSON(data, 1); bad != "" && p == nil {
 		p = problem(BadRequest, "not a command: "+bad)

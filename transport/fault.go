@@ -1,9 +1,7 @@
 package transport
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"mime"
 	"net/http"
 	"slices"
@@ -79,17 +77,11 @@ func readFault(c echo.Context) (*faultRequest, error) {
 	if err != nil {
 		return nil, bodyUnread(err)
 	}
-	if bad := checkJSON(body, 1); bad != "" {
-		return nil, problem(BadRequest, "not a fault: "+bad)
-	}
 	f := new(faultRequest)
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	switch err := d.Decode(f); {
-	case err != nil:
-		return nil, problem(BadRequest, "not a fault: "+plain(err))
-	case d.More():
-		return nil, problem(BadRequest, "something follows the fault")
+	if err := decodeBody(body, f, "a fault"); err != nil {
+		return nil, err
+	}
+	switch {
 	case (f.Session == "") == (f.Transport == ""):
 		return nil, problem(BadRequest, "name a session or a transport")
 	case f.MS < 0, f.MS > maxFault.Milliseconds():

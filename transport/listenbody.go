@@ -1,9 +1,6 @@
 package transport
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -68,20 +65,16 @@ func (s *Server) readPosted(c echo.Context) ([]byte, error) {
 	return body, nil
 }
 
-// decodeBody reads the body of a request to listen, which is what.
+// decodeBody reads the body of a request, which is what.
 func decodeBody(body []byte, in any, what string) error {
 	if !utf8.Valid(body) { // as in a WebSocket's text frame
 		return problem(BadRequest, "not "+what+": it is not UTF-8")
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(in); err != nil {
-		return problem(BadRequest, "not "+what+": "+plain(err))
+	bad := decodeOnly(body, in)
+	if bad == "" {
+		bad = checkJSON(body, 1)
 	}
-	if _, extra := d.Token(); extra != io.EOF {
-		return problem(BadRequest, "not "+what+": something follows it")
-	}
-	if bad := checkJSON(body, 1); bad != "" {
+	if bad != "" {
 		return problem(BadRequest, "not "+what+": "+bad)
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"math"
 	"strings"
 	"time"
@@ -42,12 +41,7 @@ func parseQuestion(text []byte, names []string) (*posted, bool) {
 	if p.id, ok3 = parseSessionID(string(id)); !ok1 || !ok2 || !ok3 || len(text) > broker.MaxQuestion || !utf8.Valid(rest) || checkJSON(shows, 1) != "" {
 		return nil, false
 	}
-	d := json.NewDecoder(bytes.NewReader(shows))
-	d.DisallowUnknownFields()
-	if d.Decode(&p.shown) != nil {
-		return nil, false
-	}
-	if _, err := d.Token(); err != io.EOF {
+	if decodeOnly(shows, &p.shown) != "" {
 		return nil, false
 	}
 	var bad *Problem
@@ -174,13 +168,8 @@ func parseOutcome(text []byte) (x outcome, ok bool) {
 			Channel string `json:"channel"`
 			Retry   int64  `json:"retry"`
 		}
-		d := json.NewDecoder(bytes.NewReader(text))
-		d.DisallowUnknownFields()
-		if d.Decode(&in) != nil || codes[in.Code].status == 0 || len(in.Detail) > maxDetail || in.Retry < 0 || in.Retry > math.MaxInt32 ||
+		if decodeOnly(text, &in) != "" || codes[in.Code].status == 0 || len(in.Detail) > maxDetail || in.Retry < 0 || in.Retry > math.MaxInt32 ||
 			in.Channel != "" && broker.CheckChannel(in.Channel) != nil {
-			return x, false
-		}
-		if _, err := d.Token(); err != io.EOF {
 			return x, false
 		}
 		x.problem = problem(in.Code, in.Detail).of(in.Channel)

@@ -1,12 +1,30 @@
 package transport
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+)
 
 // maxDepth is how deep objects and arrays may be nested in what clients send as JSON. encoding/json goes down to 10,000.
 const maxDepth = 64
 
 // maxKeys is how many members an object of ours is looked through for; it has no more than that.
 const maxKeys = 24
+
+// decodeOnly reads data into in and says what is wrong with it: that it is not JSON, has a field that in does not have, or is not alone. "" is
+// nothing. What encoding/json takes nevertheless is for checkJSON.
+func decodeOnly(data []byte, in any) string {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(in); err != nil {
+		return plain(err)
+	}
+	if _, extra := d.Token(); extra != io.EOF {
+		return "something follows it"
+	}
+	return ""
+}
 
 // checkJSON says what is wrong with JSON that encoding/json would take: that it is nested too deeply, or that the object at depth
 // objects has a member twice, of which the last would count here and perhaps the first in front of here. "" is nothing; JSON that
