@@ -76,6 +76,16 @@ func (l *ledger) total() (n int) {
 	return n
 }
 
+// latest returns the data at the last place of each channel that has any.
+func (l *ledger) latest() (data []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, es := range l.channels {
+		data = append(data, slices.MaxFunc(es, func(a, b entry) int { return a.at.compare(b.at) }).data)
+	}
+	return data
+}
+
 // check returns what is wrong with the acknowledgements themselves: a position given twice, or a
 // publisher's messages that are stored in another order than it sent them.
 func (l *ledger) check() []string {

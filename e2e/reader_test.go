@@ -27,7 +27,7 @@ type listens struct {
 const listenScript = `async ({ how, channels }) => {
 	const { alone, secret, ...options } = how;
 	if (alone) delete globalThis.SharedWorker;
-	const seen = (globalThis.seen = { got: [], ends: 0, messages: 0, states: [], errors: [], tokens: 0, broken: false, places: {} });
+	const seen = (globalThis.seen = { got: [], ends: 0, states: [], errors: [], tokens: 0, broken: false, places: {} });
 	if (secret) options.token = async () => {
 		seen.tokens++;
 		if (seen.broken) throw new Error("no token today");
@@ -45,7 +45,6 @@ const listenScript = `async ({ how, channels }) => {
 	edge.on("error", (e) => seen.errors.push(e.code));
 	const subs = channels.map((channel) => {
 		const sub = edge.subscribe(channel, (m) => {
-			seen.messages++;
 			seen.got.push({ data: m.data, channel });
 			(seen.places[channel] ??= []).push(m.position);
 			if (m.data.startsWith("end|")) seen.ends++;
@@ -92,13 +91,19 @@ func (p *reader) until(expression string, arg any) {
 	}
 }
 
-// catchUp waits until the page has all that has been acknowledged so far.
+// catchUp waits until the pages have all that has been acknowledged so far: of each channel the latest, since what comes meanwhile counts for nothing.
 func (r *rig) catchUp(pages ...*reader) {
 	r.Helper()
-	want := r.ledger.total()
+	latest := r.ledger.latest()
 	for _, p := range pages {
-		p.until("seen.messages >= arg", want)
+		p.has(latest)
 	}
+}
+
+// has waits until the page was told data, one of each channel.
+func (p *reader) has(data []string) {
+	p.Helper()
+	p.until("arg.every((data) => seen.got.some((m) => m.data === data))", data)
 }
 
 // report is what the page of a reader has to say at the end.
