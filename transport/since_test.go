@@ -10,7 +10,8 @@ import (
 )
 
 // begins are requests for the channels a and b, each of which has had the messages 1, 2 and 3, and what is had of them. What stands for
-// positions and tokens: A1 and A2 of a, B1 and B2 of b, T11 a token behind A1 and B1, TA one that knows only a, OTHER one of other channels.
+// positions and tokens: A1 and A2 of a, B1 and B2 of b, T11 a token behind A1 and B1, TA one that knows only a, OTHER one of other
+// channels, XA1 and XB1 what A1 and B1 are in another line of history.
 var begins = []struct {
 	name, query, last string
 	want              []string // of a and b, in order per channel
@@ -34,7 +35,8 @@ var begins = []struct {
 	{name: "bad token", query: "since[a]=A2&resume=nonsense", want: []string{"a3"}, gaps: []string{"b bad_token"}, why: "a says itself where it stood"},
 	{name: "bad position", query: "since[a]=nonsense&since[b]=B2", want: []string{"b3"}, gaps: []string{"a bad_token"}},
 	{name: "bad position and a token", query: "since[a]=1-2-3&resume=T11", want: []string{"b2", "b3"}, gaps: []string{"a bad_token"}, why: "what the token says may be too old"},
-	{name: "positions of each other", query: "since[a]=B1&since[b]=A1", want: []string{"a1", "a2", "a3", "b1", "b2", "b3"}, gaps: []string{"a fork", "b fork"}, why: "they are in no history of the channel"},
+	{name: "of another line", query: "since[a]=XA1&since[b]=XB1", want: []string{"a1", "a2", "a3", "b1", "b2", "b3"}, gaps: []string{"a fork", "b fork"}, why: "only the tags differ"},
+	{name: "before the history", query: "since[a]=1-0-abcd&since[b]=B2", want: []string{"a1", "a2", "a3", "b3"}, gaps: []string{"a truncated"}},
 }
 
 // newBegun returns a node with the messages of begins, and what stands for their positions.
@@ -54,8 +56,12 @@ func newBegun(t *testing.T) (*node, *desk, *strings.Replacer) {
 		}
 		return string(broker.AppendToken(nil, places...))
 	}
+	elsewhere := func(p broker.Position) string {
+		p.Tag++
+		return p.String()
+	}
 	other := broker.AppendToken(nil, broker.Place{Channel: "other", Position: at["a1"]})
-	return n, d, strings.NewReplacer("A1", at["a1"].String(), "A2", at["a2"].String(), "B1", at["b1"].String(), "B2", at["b2"].String(),
+	return n, d, strings.NewReplacer("XA1", elsewhere(at["a1"]), "XB1", elsewhere(at["b1"]), "A1", at["a1"].String(), "A2", at["a2"].String(), "B1", at["b1"].String(), "B2", at["b2"].String(),
 		"T11", token("a1", "b1"), "T22", token("a2", "b2"), "TA2", token("a2"), "TA", token("a1"), "OTHER", string(other))
 }
 
