@@ -111,14 +111,16 @@ func TestHeldBytes(t *testing.T) {
 // Messages that are half there count together, and the one that is too many is closed and may come back.
 func TestUnfinishedMessages(t *testing.T) {
 	n := newNode(t, func(c *Config) { c.MemoryLimit = 2 << 30 }) // a sixteenth of what is left is 126 MiB
-	n.memory.held.Store(n.memory.budget/16 - 90<<10)
+	full := n.memory.budget/16 - 90<<10
+	n.memory.held.Store(full)
 	frame := append([]byte{wsframe.OpText, 0x80 | 126, 0x80, 0x00, 0, 0, 0, 0}, strings.Repeat("x", 32<<10)...)
 	one, two := n.ws("", subprotocolJSON), n.ws("", subprotocolJSON)
-	for _, c := range []*socket{one, two} {
+	for i, c := range []*socket{one, two} {
 		c.want("welcome")
 		if _, err := c.NetConn().Write(frame); err != nil { // and the rest of the message does not come
 			t.Fatal(err)
 		}
+		n.await("what is there of the message", func() bool { return n.memory.held.Load()-full >= int64(i+1)*32<<10 })
 	}
 	if _, err := two.NetConn().Write(append([]byte{0}, frame[1:]...)); err != nil {
 		t.Fatal(err)
@@ -126,11 +128,7 @@ func TestUnfinishedMessages(t *testing.T) {
 	two.wantClose(int(closeTryAgain))
 	_ = two.Close()
 	_ = one.Close()
-	for deadline := time.Now().Add(5 * time.Second); n.memory.held.Load() != n.memory.budget/16-90<<10; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d bytes are held by nobody", n.memory.held.Load()-(n.memory.budget/16-90<<10))
-		}
-	}
+	n.await("nothing to be held by nobody", func() bool { return n.memory.held.Load() == full })
 	if got := n.limits.refused[limitNodeMemory].Load(); got != 1 {
 		t.Errorf("%d refusals are counted, want 1", got)
 	}
