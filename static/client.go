@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// module is the library for browsers, and types says what it is for TypeScript. They are public code: pages of any origin may
-// import them, whoever may connect.
+// module is the library for browsers, which e2e/client/minify.mjs makes from sluice.js, and types says what it is for TypeScript. They are
+// public code: pages of any origin may import them, whoever may connect.
 var (
-	//go:embed sluice.js
+	//go:embed sluice.min.js
 	module []byte
 	//go:embed sluice.d.ts
 	types []byte

@@ -20,8 +20,8 @@ func TestClientServesTheLibrary(t *testing.T) {
 		t.Errorf("paths are not sorted: %q", ClientPaths())
 	}
 	for _, tt := range []struct{ path, file, contentType, cache string }{
-		{"/sluice.js", "sluice.js", "text/javascript; charset=utf-8", "no-cache"},
-		{ModulePath(), "sluice.js", "text/javascript; charset=utf-8", "public, max-age=31536000, immutable"},
+		{"/sluice.js", "sluice.min.js", "text/javascript; charset=utf-8", "no-cache"},
+		{ModulePath(), "sluice.min.js", "text/javascript; charset=utf-8", "public, max-age=31536000, immutable"},
 		{"/sluice.d.ts", "sluice.d.ts", "text/plain; charset=utf-8", "no-cache"},
 		{"/sluice.json", "", "application/json", "no-cache"},
 	} {
@@ -53,7 +53,10 @@ func TestClientServesTheLibrary(t *testing.T) {
 				if part.StatusCode != 206 || some != body[2:10] || part.ContentLength != 8 {
 					t.Errorf("a range of the compressed one: %d with %d bytes of %d", part.StatusCode, len(some), part.ContentLength)
 				}
-			} else if tt.file == "sluice.js" || body != plain {
+				if tt.file == "sluice.min.js" && len(body) > 5<<10 {
+					t.Errorf("it has %d bytes compressed, at most 5 KiB are promised", len(body))
+				}
+			} else if tt.file == "sluice.min.js" || body != plain {
 				t.Errorf("it is not compressed for who takes that, or is another: %d bytes", len(body))
 			}
 			for _, form := range []struct{ etag, takes string }{{res.Header.Get("ETag"), "identity"}, {packed.Header.Get("ETag"), "gzip"}} {

@@ -61,12 +61,12 @@ export interface Edge {
   channel<T = any>(channel: string, options?: SubscribeOptions): Subscription<T>;
 
   /**
-   * Publishes one message, by the connection that there is, or that is made for it. Text is sent as it is, anything else as JSON; for bytes leave data undefined and give data64. One that has an answer
+   * Publishes one message, by the connection that there is, or that is made for it. Text and bytes are sent as they are, anything else as JSON. One that has an answer
    * is in the channel's history; one that had to be repeated is there once.
    *
    * @throws SluiceError (the promise is rejected) if the node refuses it, or could not be reached within 30 s.
    */
-  publish(channel: string, data: JSONValue | undefined, options?: PublishOptions): Promise<Published>;
+  publish(channel: string, data: JSONValue | Uint8Array, options?: PublishOptions): Promise<Published>;
 
   /** Called at each change of state. Returns what takes it off. */
   on(event: "state", listener: (state: State) => void): () => void;
@@ -110,8 +110,6 @@ export interface PublishOptions {
   id?: string;
   /** Send without storing. */
   live?: boolean;
-  /** Bytes instead of data, in base64 (RFC 4648 §4). */
-  data64?: string;
 }
 
 export interface Published {

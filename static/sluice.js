@@ -10,14 +10,8 @@
 // since they may be of different tabs. These are closures and not classes, for the size. docs/client.md is the manual.
 
 const VERSION = 1; // of how edges and hubs talk: tabs with another script have another hub
-const STAGE = 5e3; // ms for each stage of new links: the handshake, the welcome, the answer
 const STEP = 2e3; // ms until another transport is started beside those that are not up yet
-const SHORT = 10e3; // ms; a link that lived less was cut by the network. After two of them another transport is used for a while
 const MEMORY = 4 * 3600e3; // ms to remember what worked
-const UPGRADE = 60e3; // ms until a better transport is tried again, doubled each time up to MEMORY
-const LONGEST = 30e3; // ms between two attempts
-const PATIENCE = 30e3; // ms for what is to be published and can't be
-const HOLD = 20; // seconds of a poll that has nothing to tell
 
 const now = Date.now;
 const jitter = (ms) => Math.random() * ms;
@@ -66,7 +60,13 @@ const listeners = () => {
 };
 
 /** makeHub makes a connection for the edges of tabs (id → how to post to it). Only the first of a place tells its state. */
-function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
+const makeHub = ({ base, kinds, credentials, tokens, memo }, tabs, first) => {
+  const STAGE = 5e3; // ms for each stage of new links: the handshake, the welcome, the answer
+  const SHORT = 10e3; // ms; a link that lived less was cut by the network. After two of them another transport is used for a while
+  const UPGRADE = 60e3; // ms until a better transport is tried again, doubled each time up to MEMORY
+  const LONGEST = 30e3; // ms between two attempts
+  const PATIENCE = 30e3; // ms for what is to be published and can't be
+  const HOLD = 20; // seconds of a poll that has nothing to tell
   const wants = new Map(); // channel → { ask: what the node is asked for, wish: how to have it, as JSON, subs: key of a subscription → id of its edge, ready }
   const trying = new Set(); // links that are not up
   const timers = {};
@@ -80,9 +80,9 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
   let hold = HOLD;
   let active, token, shown, given, error, offline;
 
-  const after = (name, ms, f, value) => {
+  const after = (name, ms, f) => {
     clearTimeout(timers[name]);
-    timers[name] = setTimeout(f, ms, value);
+    timers[name] = setTimeout(f, ms);
   };
 
   const tell = (ids, message) => {
@@ -90,10 +90,10 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
   };
 
   /** changed tells what the connection is like now, and an error if there is one to tell. */
-  function changed(e) {
+  const changed = (e) => {
     const state = active?.kind ?? (offline ? "offline" : denied(error) ? "denied" : wants.size ? "connecting" : "idle");
     if (first) tell(tabs.keys(), { s: { state, session: active?.session, connects, error, memo }, e });
-  }
+  };
 
   // -- asking
 
@@ -109,7 +109,7 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
     })());
 
   /** post sends JSON, again with another token if that one is not taken. */
-  async function post(path, body, signal, ms) {
+  const post = async (path, body, signal, ms) => {
     for (let again = tokens; ; again = false) {
       const token = await credential();
       const answer = await fetch(new URL(path, base), {
@@ -125,7 +125,7 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
         throw { code: "unavailable", ...(await answer.json().catch(() => {})) };
       shown = undefined;
     }
-  }
+  };
 
   /** send posts one command after the other, so that they keep their order. */
   const send = (link, path, command) => (link.tail = Promise.allSettled([link.tail]).then(() => post(path, command, link.signal, 2 * STAGE)));
@@ -134,7 +134,7 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
   const request = (list, resume) => ({ subscriptions: list.map((w) => w.ask), resume });
 
   /** join tells the node what is wanted now. */
-  async function join(link, begin) {
+  const join = async (link, begin) => {
     const list = [...wants.values()].filter((w) => !link.asked.has(w));
     const gone = [...link.asked].filter((w) => wants.get(w.ask.channel) !== w);
     link.asked = new Set(wants.values());
@@ -142,17 +142,17 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
     if (!list.length && !begin) return;
     const { channels } = await link.send({ type: "subscribe", ...request(list, begin && token) });
     for (const c of channels) frame(link, { ...c, type: "joined" });
-  }
+  };
 
   /** change has the node told of wants that have changed; those of a moment together. */
-  function change() {
+  const change = () => {
     if (!active) return error || start(); // or when it is time
     after("join", 0, () => active && join(active).catch(active.fail));
-  }
+  };
 
   // -- links
 
-  function start() {
+  const start = () => {
     if (active || trying.size || queue.length || !(wants.size || publishing)) return;
     queue = [...kinds].sort((a, b) => (b === memo) - (a === memo));
     changed();
@@ -160,19 +160,19 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
       queue = [];
       again(plain(e));
     });
-  }
+  };
 
   /** next starts a transport, and plans the one after it. */
-  function next() {
+  const next = () => {
     const kind = queue.shift();
     if (kind) open(kind);
     if (queue.length) after("next", STEP, next);
-  }
+  };
 
   /** stage gives all links that are not up some time more. */
   const stage = () => after("stage", STAGE, () => [...trying].map((link) => link.fail({ code: "timeout" })));
 
-  function open(kind) {
+  const open = (kind) => {
     const abort = new AbortController();
     const link = {
       kind,
@@ -189,10 +189,10 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
     trying.add(link);
     stage();
     transports[kind](link).catch(link.fail);
-  }
+  };
 
   /** up is called when something came through link that only a working one lets through. */
-  function up(link, welcome) {
+  const up = (link, welcome) => {
     const old = active;
     if (!trying.delete(link)) return;
     active = link;
@@ -215,9 +215,9 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
     for (const f of link.early) if (!old || f.position || f.type !== "message") frame(link, f);
     for (const channel of welcome.channels) frame(link, { type: "joined", channel });
     change();
-  }
+  };
 
-  function down(link, e) {
+  const down = (link, e) => {
     if (active === link) {
       active = undefined;
       attempt = 0;
@@ -231,17 +231,17 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
     if (trying.size) return changed();
     if (!link.born) memo = undefined;
     again(e);
-  }
+  };
 
   /** again starts after what the node asks for, and full jitter. */
-  function again(e) {
+  const again = (e) => {
     error = e;
     shown = undefined; // it may have expired meanwhile, and WebSocket does not tell
     quit();
     const ms = e.delay ?? (e.retry || 0) + jitter(Math.min(LONGEST, retry * 2 ** attempt++));
     if (tokens || !denied(e)) after("start", ms, start);
     changed(e);
-  }
+  };
 
   const quit = () => {
     for (const name in timers) clearTimeout(timers[name]);
@@ -256,21 +256,20 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
   /** plan has better transports tried later. */
   const plan = () => after("plan", upgrade * (0.75 + jitter(0.5)), () => renew(kinds.slice(0, active?.rank)));
 
-  /** watch leaves a link that was silent for 2.5 heartbeats. The last look comes a little later: a timer that is late may run before what came meanwhile is read. */
-  function watch(link, last) {
-    const left = link.seen + 2400 * link.beat - now();
-    if (left > 0) after("watch", left, watch, link);
-    else if (last) link.fail({ code: "silent" });
-    else after("watch", 100 * link.beat, () => watch(link, 1));
-  }
+  /** watch leaves a link that was silent for 2.5 heartbeats. It looks twice: a timer that is late may run before what came meanwhile is read. */
+  const watch = (link, late) => {
+    const left = link.seen + 2300 * link.beat - now();
+    if (late && left < 0) return link.fail({ code: "silent" });
+    after("watch", Math.max(left, 100 * link.beat), () => watch(link, left < 0));
+  };
 
   /** expire shows another token before this one ends, in Unix seconds. */
-  function expire(at) {
+  const expire = (at) => {
     const left = at * 1e3 - now();
     if (tokens && at) after("refresh", Math.max(1e3, Math.min(left * 0.75, 2e9)), refresh);
-  }
+  };
 
-  async function refresh() {
+  const refresh = async () => {
     shown = undefined;
     try {
       const token = await credential();
@@ -280,7 +279,7 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
       changed(plain(e));
       after("refresh", STAGE, refresh);
     }
-  }
+  };
 
   // -- transports, which end only by failing
 
@@ -337,8 +336,8 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
         const lines = (rest + value).split("\n");
         rest = lines.pop();
         for (const line of lines) {
-          const colon = line.indexOf(": ");
-          if (colon > 0) event[line.slice(0, colon)] = line.slice(colon + 2); // the data of an envelope is one line
+          const [, name, value] = line.match(/^(\w+): (.*)/s) ?? [];
+          event[name] = value; // the data of an envelope is one line
           if (line || !event.data) continue;
           const f = { type: event.event, token: event.id, ...JSON.parse(event.data) };
           event = {};
@@ -380,7 +379,7 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
   const tellSubs = (w, f) => tell(w.subs.values(), { ks: [...w.subs.keys()], f });
 
   /** frame takes what a node has sent. */
-  function frame(link, f) {
+  const frame = (link, f) => {
     if (/^(recon|denied|unav)/.test(f.type)) return link.fail({ code: f.type, ...f });
     if (active !== link) return link.early.push(f);
     const w = wants.get(f.channel);
@@ -391,7 +390,7 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
       tellSubs(w, f);
     }
     token = f.token || token;
-  }
+  };
 
   // -- what edges say
 
@@ -458,7 +457,7 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
     refresh,
 
     bye({ from }) {
-      given?.({ e: "the tab that was asked may have gone" });
+      given?.({ e: "closed" }); // if it was the one that is asked
       for (const w of wants.values()) for (const [k, id] of w.subs) if (id === from) this.unsub({ k });
       if (tabs.size) return;
       for (const link of [active, ...trying]) link?.fail(LOST);
@@ -468,7 +467,7 @@ function makeHub({ base, kinds, credentials, tokens, memo }, tabs, first) {
 }
 
 /** serve has a port served by the hubs of a place: one, and another where a channel is wanted in two ways. */
-function serve(port, tabs = new Map(), hubs = []) {
+const serve = (port, tabs = new Map(), hubs = []) => {
   const post = (m) => port.postMessage(m);
   const take = (m) => {
     const { t, from, lock, settings } = m;
@@ -502,7 +501,7 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
 
   const post = (m) => port?.postMessage({ ...m, from: id, settings });
 
-  async function attach() {
+  const attach = async () => {
     let name = share && globalThis.document && navigator.locks && `sluice ${VERSION} ${JSON.stringify(settings)} ${share} `;
     try {
       // Tabs of different users must not share: the token tells whose it is.
@@ -553,15 +552,15 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
       return new Promise((done) => (signal.onabort = done));
     };
     quiet(navigator.locks.request(lock, { signal }, begin));
-  }
+  };
 
   /** announce tells a hub all that this edge wants. */
-  function announce() {
+  const announce = () => {
     post({ t: "hello", lock });
     for (const [m] of asks.values()) post(m());
-  }
+  };
 
-  function receive({ from, to, ks, f, s, e, ask, hub }) {
+  const receive = async ({ from, to, ks, f, s, e, ask, hub }) => {
     if (from || (to ?? id) !== id) return;
     clearTimeout(late);
     if (hub) announce();
@@ -575,25 +574,25 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
       if (s.state !== state) emit("state", s.state);
       if (e) emit("error", new SluiceError(e));
     }
-    if (ask)
-      Promise.resolve()
-        .then(give)
-        .then(
-          (v) => post({ t: "token", v }),
-          (e) => post({ t: "token", e: `${e}` }),
-        );
-  }
+    if (ask) {
+      try {
+        post({ t: "token", v: await give() });
+      } catch (e) {
+        post({ t: "token", e: `${e}` });
+      }
+    }
+  };
 
   /** put asks the hub for something, and the next one if that goes. */
-  function put(ask, take) {
+  const put = (ask, take) => {
     const k = id + ++last;
     const m = () => ({ k, ...ask() });
     asks.set(k, [m, take]);
     post(m());
     return () => asks.delete(k) && post({ t: "unsub", k });
-  }
+  };
 
-  function subscribe(channel, options = {}, handler) {
+  const subscribe = (channel, options = {}, handler) => {
     if (options.call) [options, handler] = [{}, options];
     const { since = "", buffer = 1000, ...wish } = options;
     const [on, tell] = listeners();
@@ -603,7 +602,7 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
 
     const gap = (g) => tell("gap", g, counts.gaps++);
 
-    function message({ type, data64, messages, ...m }) {
+    const message = ({ type, data64, messages, ...m }) => {
       if (m.position) {
         // The last guard against what two links, two nodes or two tabs tell twice.
         if (position && !behind(m.position, position)) return counts.duplicates++;
@@ -614,15 +613,15 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
       Object.defineProperty(m, "json", { get: () => JSON.parse(m.data) });
       tell("message", m);
       if (queue?.push(m) > buffer) gap({ channel, reason: "lapped", to: queue.shift().position });
-    }
+    };
 
-    function end(f = { code: "unsubscribed" }) {
+    const end = (f = { code: "unsubscribed" }) => {
       if (over) return;
       over = new SluiceError(f);
       fail(over);
       wake?.();
       drop();
-    }
+    };
 
     const sub = {
       channel,
@@ -664,13 +663,13 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
           tell("error", over);
           emit("error", over);
         } else {
-          (f.messages ?? [f]).forEach((m, i) => message({ ...m, channel, skipped: i ? undefined : f.skipped }));
+          (f.messages ?? [f]).map((m, i) => message({ ...m, channel, skipped: i ? undefined : f.skipped }));
           wake?.();
         }
       },
     );
     return sub;
-  }
+  };
 
   for (const name of ["online", "offline"]) globalThis.addEventListener?.(name, () => post({ t: "wake", offline: name === "offline" }), { signal });
   attach();
@@ -688,7 +687,9 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
     publish: (channel, data, options) =>
       new Promise((done, fail) => {
         if (signal.aborted) return fail(new SluiceError({ code: "closed" }));
-        const m = { ...options, channel, data: typeof data === "string" ? data : JSON.stringify(data) };
+        const m = { ...options, channel };
+        if (data instanceof Uint8Array) m.data64 = btoa(String.fromCharCode(...data));
+        else m.data = typeof data === "string" ? data : JSON.stringify(data);
         const drop = put(
           () => ({ t: "publish", m }),
           (f) => {

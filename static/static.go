@@ -1,8 +1,8 @@
 // Package static holds what Sluice serves to browsers from inside its binary: the client library, the
 // demo page and the page for operators.
 //
-//   - Nothing is built, minified or fetched: the embedded files are the served files, and they use
-//     no resource of any other origin.
+//   - Nothing is built or fetched: the embedded files are the served files, and they use no resource
+//     of any other origin. Only the client library is kept minified, beside its source.
 //   - Only the files listed in assets are served. There is no directory and no file system behind
 //     the handler, so there is no path to climb out of.
 //   - The Content-Security-Policy forbids inline script and style and every foreign origin, so a

@@ -28,8 +28,7 @@ for (const transport of transports) {
     await sub.ready;
     await until("the state", () => edge.state === transport);
     for (const data of payloads) {
-      const bytes = data instanceof Uint8Array;
-      await edge.publish(channel, bytes ? undefined : data, { event: "said", key: "k", data64: bytes ? Buffer.from(data).toString("base64") : undefined });
+      await edge.publish(channel, data, { event: "said", key: "k" });
     }
     const last = await edge.publish(channel, { to: ["all", 1.5, null, true] });
     await until("all messages", () => got.length >= payloads.length + 1);

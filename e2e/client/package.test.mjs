@@ -32,7 +32,7 @@ before(async () => {
 after(() => rm(dir, { recursive: true, force: true }));
 
 test("it has the module, its types, and what describes them", () => {
-  assert.deepEqual(packed.files.map((f) => f.path).sort(), ["README.md", "package.json", "sluice.d.ts", "sluice.js"]);
+  assert.deepEqual(packed.files.map((f) => f.path).sort(), ["README.md", "package.json", "sluice.d.ts", "sluice.js", "sluice.min.js"]);
 });
 
 test("it depends on nothing and runs nothing when it is installed", async () => {

@@ -76,7 +76,7 @@ async function read(): Promise<void> {
   const answer: Published = await edge.publish("chat", { text: "hello", at: [1, 2.5, null, true] }, { event: "said", key: "k", id: "i", live: false });
   const { position, duplicate }: { position?: string; duplicate?: boolean } = answer;
   await edge.publish("chat", "text");
-  await edge.publish("chat", undefined, { data64: "AQI=" });
+  await edge.publish("chat", new Uint8Array([1, 2]));
   const value: JSONValue = { a: { b: ["c"] } };
   await edge.publish("chat", value);
   // @ts-expect-error a function is no payload
