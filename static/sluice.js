@@ -542,7 +542,7 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
     const begin = () => {
       try {
         // Bundlers know this form. Where there is no such file beside the bundle, or workers are forbidden, tabs elect one of them.
-        const worker = new SharedWorker(new URL("./sluice.js", import.meta.url), { type: "module", name });
+        const worker = new SharedWorker(new URL("./sluice.js", import.meta.url), { /* @vite-ignore */ type: "module", name });
         worker.onerror = elect;
         late = setTimeout(elect, STEP); // its script may be asked for on a connection that is dead
         wire(worker.port, "worker");

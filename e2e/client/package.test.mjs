@@ -2,12 +2,13 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { build } from "esbuild";
+import webpack from "webpack";
 
 const here = import.meta.dirname ?? new URL(".", import.meta.url).pathname;
 const source = join(here, "../../static");
@@ -20,12 +21,16 @@ const run = async (file, args, options) => {
   }
 };
 
+const [major, minor] = process.versions.node.split(".").map(Number);
+const requiresModules = major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19);
+
 let dir, packed;
 
 before(async () => {
   dir = await mkdtemp(join(tmpdir(), "sluice-client-"));
   [packed] = JSON.parse(await run("npm", ["pack", "--json", "--pack-destination", dir], { cwd: source }));
   await writeFile(join(dir, "package.json"), JSON.stringify({ private: true, type: "module" }));
+  await writeFile(join(dir, "page.js"), `import { connect } from "sluice-client"; globalThis.page = connect;`);
   await run("npm", ["install", "--offline", "--no-package-lock", join(dir, packed.filename)], { cwd: dir });
 });
 
@@ -52,13 +57,11 @@ test("Node imports it by its name, and it opens nothing by that", async () => {
 
 test("require of a module gets it where Node can", async (t) => {
   const script = `console.log(typeof require("sluice-client").connect)`;
-  const [major, minor] = process.versions.node.split(".").map(Number);
-  if (major < 20 || (major === 20 && minor < 19)) return t.skip("this Node can't require modules");
+  if (!requiresModules) return t.skip("this Node can't require modules");
   assert.equal((await run(process.execPath, ["--input-type=commonjs", "-e", script], { cwd: dir, timeout: 10_000 })).trim(), "function");
 });
 
 test("esbuild bundles it", async () => {
-  await writeFile(join(dir, "page.js"), `import { connect } from "sluice-client"; globalThis.page = connect;`);
   const out = join(dir, "bundle.js");
   const { warnings } = await build({ entryPoints: [join(dir, "page.js")], outfile: out, bundle: true, minify: true, format: "esm", logLevel: "silent" });
   assert.deepEqual(warnings, []);
@@ -68,6 +71,34 @@ test("esbuild bundles it", async () => {
   const edge = globalThis.page("http://127.0.0.1:9/");
   assert.equal(edge.state, "idle");
   edge.close();
+});
+
+// workerOf returns the script that a bundle starts as a SharedWorker, which its options must still name.
+const workerOf = async (out, pattern) => {
+  const scripts = await Promise.all((await readdir(out, { recursive: true })).filter((f) => f.endsWith(".js")).map((f) => readFile(join(out, f), "utf8")));
+  assert.ok(scripts.some((s) => pattern.test(s)), `nothing starts a SharedWorker among ${scripts.length} scripts`);
+  return scripts.find((s) => s.includes("SharedWorkerGlobalScope") && !pattern.test(s) && !s.includes("globalThis.page="));
+};
+
+// Vite 5 wants the options of workers to be literals, and is told to let these pass.
+for (const name of ["vite", "vite-5"]) {
+  test(`${name} bundles it and its worker`, async (t) => {
+    if (name === "vite" && !requiresModules) return t.skip("this Node is too old for it");
+    const { build } = await import(name);
+    const root = join(dir, name);
+    await mkdir(root);
+    await writeFile(join(root, "index.html"), `<script type="module" src="../page.js"></script>`);
+    await build({ root, logLevel: "silent", configFile: false, build: { outDir: "out" } });
+    assert.ok(await workerOf(join(root, "out"), /new SharedWorker\(new URL\([^)]*sluice-[^)]*\.js[^)]*\),\{type:.module.,name:\w+\}\)/));
+  });
+}
+
+test("webpack bundles it and its worker", async () => {
+  const path = join(dir, "webpack");
+  const stats = await promisify(webpack)({ mode: "production", context: dir, entry: "./page.js", output: { path } });
+  assert.deepEqual(stats.toJson().errors, []);
+  assert.deepEqual(stats.toJson().warnings, []);
+  assert.ok(await workerOf(path, /new SharedWorker\(new URL\(/));
 });
 
 test("a script for a worker of one's own keeps what runs at its top", async () => {
