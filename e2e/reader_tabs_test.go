@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,6 +88,48 @@ func testTabs(t *testing.T, f *fleet, alone bool) {
 		t.Errorf("nine tabs that come online opened %v connections, want 1", more)
 	}
 	r.finishPages(400, pages...)
+}
+
+// TestBrowserFreezes: a browser freezes tabs that nobody has looked at for long, first of all the one that was opened first. The others go on, and it has
+// everything when it is looked at again.
+func TestBrowserFreezes(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, "hiding")
+	for name, alone := range map[string]bool{"worker": false, "leader": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testFrozenTabs(t, f, alone)
+		})
+	}
+}
+
+func testFrozenTabs(t *testing.T, f *fleet, alone bool) {
+	r := newRig(t, nil, 1, "--metrics", "127.0.0.1:0", "--retry", "200ms")
+	n := r.nodes[0]
+	var pages []*reader
+	for i := range 3 {
+		pages = append(pages, r.readAt(f, fmt.Sprint(i), n.url(), listens{Share: true, Alone: alone}))
+	}
+	r.publish(pagePace)
+	r.published(50)
+	r.catchUp(pages...)
+	for i, p := range pages {
+		freeze := func(frozen bool) {
+			if err := f.do("freeze", p.page, map[string]any{"frozen": frozen}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		others := append(slices.Clone(pages[:i]), pages[i+1:]...)
+		freeze(true)
+		r.published(50)
+		r.catchUp(others...)
+		until(t, 10*time.Second, "two tabs have one connection", func() bool { return n.sessions() == 1 })
+		freeze(false)
+		r.catchUp(pages...)
+		until(t, 10*time.Second, "three tabs have one connection", func() bool { return n.sessions() == 1 })
+	}
+	r.finishPages(200, pages...)
+	until(t, 10*time.Second, "no tab has one", func() bool { return n.sessions() == 0 })
 }
 
 // connects returns how many connections n has taken so far.

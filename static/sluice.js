@@ -165,8 +165,9 @@ const makeHub = ({ base, kinds, credentials, tokens, memo }, tabs, first) => {
   /** next starts a transport, and plans the one after it. */
   const next = () => {
     const kind = queue.shift();
-    if (kind) open(kind);
-    if (queue.length) after("next", STEP, next);
+    if (!kind) return;
+    open(kind);
+    after("next", STEP, next);
   };
 
   /** stage gives all links that are not up some time more. */
@@ -193,8 +194,8 @@ const makeHub = ({ base, kinds, credentials, tokens, memo }, tabs, first) => {
 
   /** up is called when something came through link that only a working one lets through. */
   const up = (link, welcome) => {
-    const old = active;
     if (!trying.delete(link)) return;
+    const old = active;
     active = link;
     // Make before break: the old one was there until now. Better ones that are on their way may still come.
     old?.fail(LOST);
@@ -231,6 +232,11 @@ const makeHub = ({ base, kinds, credentials, tokens, memo }, tabs, first) => {
     if (trying.size) return changed();
     if (!link.born) memo = undefined;
     again(e);
+  };
+
+  /** drop leaves all links, and none that were planned take their place. Where there is none yet those are left alone. */
+  const drop = (e) => {
+    for (const link of [active, ...trying]) link?.fail(e, (queue = []));
   };
 
   /** again starts after what the node asks for, and full jitter. */
@@ -335,10 +341,10 @@ const makeHub = ({ base, kinds, credentials, tokens, memo }, tabs, first) => {
         link.seen = now();
         const lines = (rest + value).split("\n");
         rest = lines.pop();
-        for (const line of lines) {
-          const [, name, value] = line.match(/^(\w+): (.*)/s) ?? [];
-          event[name] = value; // the data of an envelope is one line
-          if (line || !event.data) continue;
+        lines.map((line) => {
+          const colon = line.indexOf(": ");
+          event[line.slice(0, colon)] = line.slice(colon + 2); // the data of an envelope is one line
+          if (line || !event.data) return;
           const f = { type: event.event, token: event.id, ...JSON.parse(event.data) };
           event = {};
           if (f.type === "welcome") {
@@ -346,7 +352,7 @@ const makeHub = ({ base, kinds, credentials, tokens, memo }, tabs, first) => {
             up(link, f);
           }
           frame(link, f);
-        }
+        });
       }
     },
 
@@ -405,22 +411,22 @@ const makeHub = ({ base, kinds, credentials, tokens, memo }, tabs, first) => {
       let w = wants.get(channel);
       if (!w || behind(w.ask.since, since)) {
         // New, or wanted from an earlier place: who knows what is told again by that leaves it out.
-        // What is on its way could not be told from what comes again.
-        if (w) for (const link of [active, ...trying]) link?.fail({ ...LOST, delay: 1 });
-        w = { ask, wish, subs: w?.subs ?? new Map() };
+        const old = w;
+        w = { ask, wish, subs: old?.subs ?? new Map() };
         wants.set(channel, w);
         if (since) token = undefined; // it may know a later place
+        if (old) drop({ ...LOST, delay: 50 }); // what is on its way could not be told from what comes again; others may come as well
         change();
       }
       w.subs.set(k, from);
       if (w.ready) tellSubs(w, { type: "joined", position: w.ask.since });
     },
 
+    /** k is a key, or what many begin with. */
     unsub({ k }) {
       for (const w of wants.values()) {
-        if (!w.subs.delete(k) || w.subs.size) continue;
-        wants.delete(w.ask.channel);
-        change();
+        for (const key of w.subs.keys()) if (key.startsWith(k)) w.subs.delete(key);
+        if (!w.subs.size) change(wants.delete(w.ask.channel));
       }
     },
 
@@ -458,10 +464,11 @@ const makeHub = ({ base, kinds, credentials, tokens, memo }, tabs, first) => {
 
     bye({ from }) {
       given?.({ e: "closed" }); // if it was the one that is asked
-      for (const w of wants.values()) for (const [k, id] of w.subs) if (id === from) this.unsub({ k });
+      this.unsub({ k: from });
       if (tabs.size) return;
-      for (const link of [active, ...trying]) link?.fail(LOST);
+      drop(LOST);
       quit();
+      error = undefined; // a tab that comes next need not wait
     },
   };
 }
@@ -480,6 +487,11 @@ const serve = (port, tabs = new Map(), hubs = []) => {
     for (const hub of t === "sub" ? [fitting()] : hubs) hub[t](m);
   };
   port.onmessage = ({ data }) => data.from && take(data);
+  port.end = () => {
+    port.close();
+    tabs.clear();
+    take({ t: "bye", from: "" });
+  };
   return port;
 }
 
@@ -487,22 +499,41 @@ const serve = (port, tabs = new Map(), hubs = []) => {
 export function connect(url = "/", { token: give, transports = ["ws", "sse", "polling"], share = true, credentials } = {}) {
   const base = new URL(url, globalThis.location?.href).href;
   const settings = { base, kinds: transports, credentials, tokens: !!give };
-  const store = `sluice:${base} ${transports}`;
+  const store = `sluice ${VERSION} ${base} ${transports} `;
   const id = Math.random() + "-";
   const asks = new Map(); // key → [what was asked of the hub, who takes what it tells]
   const counts = { messages: 0, duplicates: 0, gaps: 0 };
-  const abort = new AbortController();
-  const { signal } = abort;
   const [on, emit] = listeners();
   let stats = { state: "idle" };
   let shared;
   let last = 0;
-  let lock, port, late;
+  let abort, lock, port, late;
 
   const post = (m) => port?.postMessage({ ...m, from: id, settings });
 
+  const leave = () => {
+    clearTimeout(late);
+    post({ t: "bye" });
+    port?.close();
+    abort.abort();
+    port = undefined;
+  };
+
   const attach = async () => {
-    let name = share && globalThis.document && navigator.locks && `sluice ${VERSION} ${JSON.stringify(settings)} ${share} `;
+    abort = new AbortController();
+    const { signal } = abort;
+    const left = new Promise((done) => (signal.onabort = done));
+    const events = {
+      online: () => post({ t: "wake" }),
+      offline: () => post({ t: "wake", offline: 1 }),
+      // A frozen tab must not lead, nor have messages wait for it. It goes on from where it was when its timers do.
+      freeze() {
+        leave();
+        late = setTimeout(attach, STEP);
+      },
+    };
+    for (const name in events) globalThis.addEventListener?.(name, events[name], { signal, capture: true });
+    let name = share && globalThis.document && navigator.locks && store + [credentials, !!give, share, ""];
     try {
       // Tabs of different users must not share: the token tells whose it is.
       const shown = name && give && (await give());
@@ -518,7 +549,7 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
     const wire = (to, as) => {
       port = to;
       shared = as;
-      port.onmessage = ({ data }) => receive(data);
+      port.onmessage = receive;
       announce();
     };
     const elect = () => {
@@ -527,18 +558,20 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
       port?.close();
       // Whose tab has the lock leads: it has the hub, to which all talk by a channel.
       wire(new BroadcastChannel(name), "follower");
-      navigator.locks.request(name, () => {
+      const lead = () => {
         shared = "leader";
-        serve(new BroadcastChannel(name)).postMessage({ hub: 1 });
-        return new Promise(() => {}); // as long as the tab is there, for the others
-      });
+        const hub = serve(new BroadcastChannel(name));
+        hub.postMessage({ hub: 1 });
+        return left.then(hub.end);
+      };
+      quiet(navigator.locks.request(name, { signal }, lead));
     };
     if (!name) {
       const { port1, port2 } = new MessageChannel();
       serve(port2);
       return wire(port1, "");
     }
-    lock = name + " " + id;
+    lock = name + id;
     const begin = () => {
       try {
         // Bundlers know this form. Where there is no such file beside the bundle, or workers are forbidden, tabs elect one of them.
@@ -549,7 +582,7 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
       } catch {
         elect();
       }
-      return new Promise((done) => (signal.onabort = done));
+      return left;
     };
     quiet(navigator.locks.request(lock, { signal }, begin));
   };
@@ -560,7 +593,7 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
     for (const [m] of asks.values()) post(m());
   };
 
-  const receive = async ({ from, to, ks, f, s, e, ask, hub }) => {
+  const receive = async ({ data: { from, to, ks, f, s, e, ask, hub } }) => {
     if (from || (to ?? id) !== id) return;
     clearTimeout(late);
     if (hub) announce();
@@ -578,14 +611,14 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
       try {
         post({ t: "token", v: await give() });
       } catch (e) {
-        post({ t: "token", e: `${e}` });
+        post({ t: "token", e: "" + e });
       }
     }
   };
 
   /** put asks the hub for something, and the next one if that goes. */
   const put = (ask, take) => {
-    const k = id + ++last;
+    const k = id + ++last + "-"; // which no other key begins with
     const m = () => ({ k, ...ask() });
     asks.set(k, [m, take]);
     post(m());
@@ -671,7 +704,6 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
     return sub;
   };
 
-  for (const name of ["online", "offline"]) globalThis.addEventListener?.(name, () => post({ t: "wake", offline: name === "offline" }), { signal });
   attach();
 
   return {
@@ -686,24 +718,21 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
     reconnect: () => post({ t: "wake" }),
     publish: (channel, data, options) =>
       new Promise((done, fail) => {
-        if (signal.aborted) return fail(new SluiceError({ code: "closed" }));
+        if (abort.signal.aborted) return fail(new SluiceError({ code: "closed" }));
         const m = { ...options, channel };
         if (data instanceof Uint8Array) m.data64 = btoa(String.fromCharCode(...data));
         else m.data = typeof data === "string" ? data : JSON.stringify(data);
         const drop = put(
           () => ({ t: "publish", m }),
-          (f) => {
+          ({ position, duplicate, ...e }) => {
             drop();
-            f.code ? fail(new SluiceError(f)) : done({ position: f.position, duplicate: f.duplicate });
+            e.code ? fail(new SluiceError(e)) : done({ position, duplicate });
           },
         );
       }),
     close() {
       for (const [, take] of asks.values()) take({ type: "unsubscribed", code: "closed" });
-      post({ t: "bye" });
-      port?.close();
-      port = undefined;
-      abort.abort();
+      leave();
       stats = { state: "closed" };
       emit("state", "closed");
     },

@@ -1,4 +1,4 @@
-// Drives many pages of one browser, chromium or firefox (the argument), for a Go test. Each line on standard input is a command, a JSON object
+// Drives many pages of one browser, chromium, firefox or hiding (the argument), for a Go test. Each line on standard input is a command, a JSON object
 // with "id", "do", "page" (a name) and its arguments; each is answered by one line on standard output, {"id": …, "value": …} or
 // {"id": …, "error": "…"}, as soon as it is done. The browser ends with standard input.
 //
@@ -6,27 +6,33 @@
 //   run    {script, arg}   calls the function in the page and answers what it returns
 //   close  {}              closes the tab
 //   offline {offline}      takes the network of the page away, or gives it back (chromium). Connections that are open stay
+//   freeze {frozen}        freezes the page, as a browser does with tabs that were not seen for long, or has it go on (hiding)
 //   sleep  {ms}            stops all processes of the browser for so long, as a laptop does whose lid is closed (Linux)
 //
 // CHROMIUM and FIREFOX name the browsers; by default they are looked for where systems put them. Certificates that nobody has signed are
-// taken. All tabs count as seen: none is slowed down for being in the background.
+// taken. All tabs count as seen: none is slowed down for being in the background. In hiding, which is Chromium, only the last one does.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+
+const chromiums = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const sandbox = process.getuid?.() === 0 ? ["--no-sandbox"] : []; // Chromium's refuses root
 
 // Pages of many sites share some processes, or each would have its own.
 const browsers = {
   chromium: async () => {
     const { chromium } = await import("playwright-core");
-    const places = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
     const browser = await chromium.launch({
-      executablePath: places.find((p) => p && existsSync(p)),
-      args: ["--ignore-certificate-errors", "--disable-site-isolation-trials", "--renderer-process-limit=4"].concat(
-        process.getuid?.() === 0 ? "--no-sandbox" : [], // Chromium's sandbox refuses root
-      ),
+      executablePath: chromiums.find((p) => p && existsSync(p)),
+      args: ["--ignore-certificate-errors", "--disable-site-isolation-trials", "--renderer-process-limit=4", ...sandbox],
     });
     const context = await browser.newContext({ ignoreHTTPSErrors: true });
     return { page: () => context.newPage(), close: () => browser.close() };
+  },
+  hiding: async () => {
+    const { default: puppeteer } = await import("puppeteer-core");
+    const browser = await puppeteer.launch({ executablePath: chromiums.find((p) => p && existsSync(p)), args: sandbox });
+    return { page: () => browser.newPage(), close: () => browser.close() };
   },
   firefox: async () => {
     const { default: puppeteer } = await import("puppeteer-core");
@@ -82,6 +88,11 @@ const commands = {
     const p = pages.get(page);
     p.devtools ??= await p.context().newCDPSession(p); // what it has set ends with it
     await p.devtools.send("Network.emulateNetworkConditions", { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+  },
+  freeze: async ({ page, frozen }) => {
+    const p = pages.get(page);
+    p.devtools ??= await p.createCDPSession();
+    await p.devtools.send("Page.setWebLifecycleState", { state: frozen ? "frozen" : "active" });
   },
   sleep: async ({ ms }) => {
     const all = descendants(process.pid);

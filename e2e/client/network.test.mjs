@@ -62,6 +62,37 @@ describe("at the same time, since they wait a lot", { concurrency: true }, () =>
       }
     });
 
+    test(`an earlier place is wanted while it waits for a token, over ${transport}`, async () => {
+      const [net, channel] = [await wire(node), name("open")];
+      let asked = 0;
+      const edge = connect(net.url, {
+        transports: [transport],
+        token: async () => {
+          asked++;
+          await pause(500);
+          return speaker();
+        },
+      });
+      const [got, late] = [[], []];
+      try {
+        await edge.subscribe(channel, (m) => got.push(m)).ready;
+        for (const data of ["a", "b", "c"]) await publish(channel, data);
+        await until("the messages", () => got.length === 3);
+        const before = asked;
+        await until("it asks for a token", () => {
+          net.cut(); // between two polls that goes unnoticed
+          return asked > before;
+        });
+        edge.subscribe(channel, { since: got[0].position }, (m) => late.push(m.data));
+        await publish(channel, "d");
+        await until("what came since", () => late.length >= 3 && got.length >= 4);
+        assert.deepEqual([late, got.map((m) => m.data)], [["b", "c", "d"], ["a", "b", "c", "d"]]);
+      } finally {
+        edge.close();
+        await net.close();
+      }
+    });
+
     test(`a publish waits for the way back, and is there once, over ${transport}`, async () => {
       const [net, channel] = [await wire(node), name("open")];
       const edge = connect(net.url, { transports: [transport], token: speaker });
@@ -94,6 +125,22 @@ describe("at the same time, since they wait a lot", { concurrency: true }, () =>
       assert.ok(Date.now() - began < 5000, `it took ${Date.now() - began} ms`);
     });
   }
+
+  test("closed on the way it tries nothing more, and a process ends", async () => {
+    const net = await wire(node);
+    net.mode = "swallow";
+    const script = `
+      import { connect } from ${JSON.stringify(new URL("../../static/sluice.js", import.meta.url).href)};
+      const edge = connect(${JSON.stringify(net.url)});
+      edge.subscribe("open.end");
+      setTimeout(() => edge.close(), 500);`;
+    try {
+      await promisify(execFile)(process.execPath, ["--experimental-websocket", "--no-warnings", "--input-type=module", "-e", script], { timeout: 20_000 });
+      assert.ok(net.times.length <= 2, `${net.times.length} attempts`); // Node replaces what is cut, and asks nothing by it
+    } finally {
+      await net.close();
+    }
+  });
 
   for (const mode of ["refuse", "swallow"])
     test(`where WebSockets are met with "${mode}" it has a stream, and where streams are too it polls`, async (t) => {
