@@ -113,22 +113,33 @@ func testFrozenTabs(t *testing.T, f *fleet, alone bool) {
 	r.publish(pagePace)
 	r.published(50)
 	r.catchUp(pages...)
-	for i, p := range pages {
-		freeze := func(frozen bool) {
-			if err := f.do("freeze", p.page, map[string]any{"frozen": frozen}, nil); err != nil {
-				t.Fatal(err)
-			}
+	freeze := func(p *reader, frozen bool) {
+		if err := f.do("freeze", p.page, map[string]any{"frozen": frozen}, nil); err != nil {
+			t.Fatal(err)
 		}
+	}
+	for i, p := range pages {
 		others := append(slices.Clone(pages[:i]), pages[i+1:]...)
-		freeze(true)
+		freeze(p, true)
 		r.published(50)
 		r.catchUp(others...)
 		until(t, 10*time.Second, "two tabs have one connection", func() bool { return n.sessions() == 1 })
-		freeze(false)
+		freeze(p, false)
 		r.catchUp(pages...)
 		until(t, 10*time.Second, "three tabs have one connection", func() bool { return n.sessions() == 1 })
 	}
-	r.finishPages(200, pages...)
+	// One goes on while another one that led before it is frozen.
+	freeze(pages[0], true)
+	r.published(50)
+	r.catchUp(pages[1:]...)
+	freeze(pages[1], true)
+	r.published(50)
+	r.catchUp(pages[2])
+	freeze(pages[1], false)
+	r.catchUp(pages[1:]...)
+	freeze(pages[0], false)
+	r.catchUp(pages...)
+	r.finishPages(300, pages...)
 	until(t, 10*time.Second, "no tab has one", func() bool { return n.sessions() == 0 })
 }
 

@@ -571,7 +571,7 @@ export function connect(url = "/", { token: give, transports = ["ws", "sse", "po
       serve(port2);
       return wire(port1, "");
     }
-    lock = name + id;
+    lock = name + id + ++last; // another one each time: a leader that is frozen may have asked for the one before
     const begin = () => {
       try {
         // Bundlers know this form. Where there is no such file beside the bundle, or workers are forbidden, tabs elect one of them.
